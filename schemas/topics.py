@@ -1,0 +1,56 @@
+"""The topics table: every topic, its key, its partitions, and how long it keeps what.
+
+`public` topics carry one JSON record per thing and CloudEvents headers; the others
+are internal and carry Avro frames (one record = many prompts of one partition).
+Changelogs of state tables are declared beside the tables (`streams/prompts/topology.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+PARTITIONS_DEFAULT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One row of the topics table.
+
+    `key` describes the record key in words; `retention_ms` of -1 keeps records for good.
+    `partitions` of None means the deployment's number (`kafka.partitions`, 8 by default).
+    """
+
+    name: str
+    key: str
+    value: str
+    public: bool
+    retention_ms: int
+    compacted: bool = False
+    partitions: int | None = None
+
+
+PROMPTS = Topic("prompts", "tenant (advised)", "PromptSubmitted: JSON, Avro or Confluent Avro", True, 7 * DAY_MS)
+PROMPTS_REJECTED = Topic("prompts-rejected", "tenant", "PromptRejected: JSON, no text", True, 30 * DAY_MS)
+PROMPTS_MODERATED = Topic("prompts-moderated", "none", "ModeratedFrame: Avro", False, DAY_MS)
+PROMPTS_EMBEDDED = Topic("prompts-embedded", "none", "EmbeddedFrame: Avro", False, DAY_MS)
+PROMPTS_CLUSTERED = Topic("prompts-clustered", "none", "ClusteredFrame: Avro", False, 7 * DAY_MS)
+PROMPTS_CANONICALIZED = Topic("prompts-canonicalized", "none", "CanonicalizedFrame: Avro", False, 7 * DAY_MS)
+EVOLUTION_EVENTS = Topic("evolution-events", "tenant/cluster_id", "EvolutionEvent: JSON", True, -1)
+TEMPLATES = Topic("templates", "tenant/cluster_id", "TemplateVersion: JSON", True, -1, compacted=True)
+DEAD_LETTERS = Topic("dead-letters", "as received", "the original bytes", True, 3 * DAY_MS)
+SCHEMAS = Topic("schemas", "fingerprint", "an Avro schema: JSON", False, -1, compacted=True, partitions=1)
+
+TOPICS: tuple[Topic, ...] = (
+    PROMPTS,
+    PROMPTS_REJECTED,
+    PROMPTS_MODERATED,
+    PROMPTS_EMBEDDED,
+    PROMPTS_CLUSTERED,
+    PROMPTS_CANONICALIZED,
+    EVOLUTION_EVENTS,
+    TEMPLATES,
+    DEAD_LETTERS,
+    SCHEMAS,
+)

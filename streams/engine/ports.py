@@ -1,0 +1,116 @@
+"""What the engine and the rooms know of each other, and of the outside, as protocols.
+
+Rooms see tables, units and connectors only through these. A conformance suite in
+`tests/contracts/` runs every implementation of `Embedder` and `Moderator` through the same checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka record as it was read."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Unit(Protocol):
+    """A batch of records of ONE partition that takes effect whole or not at all.
+
+    Table writes are undone and sends are dropped when the unit fails; sends, changelog rows
+    and the source offset land in one transaction when it succeeds. Handlers never await a send.
+    """
+
+    topic: str
+    partition: int
+    records: Sequence[Record]
+
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        partition: int,
+        key: bytes | None = None,
+        headers: Headers = (),
+        timestamp_ms: int | None = None,
+    ) -> None:
+        """Queue a record; it is published when the unit completes."""
+
+    def dead_letter(self, record: Record, error: Exception, *, stage: str) -> None:
+        """Queue `record`, original bytes, key and headers, for `dead-letters` with error headers."""
+
+
+Handler = Callable[[Unit], Awaitable[None]]
+
+
+class Table(Protocol):
+    """A changelogged table, co-partitioned with the topic of the agent that owns it.
+
+    Keys are strings, values bytes (the room encodes its rows). Readable anywhere, writable only
+    inside a unit; a write belongs to the unit's partition. At most one write a key and unit is
+    sent to the changelog: the last one.
+    """
+
+    name: str
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def put(self, key: str, value: bytes) -> None: ...
+
+    def delete(self, key: str) -> None: ...
+
+    def items(self, partition: int) -> Iterator[tuple[str, bytes]]:
+        """Rows of one partition in ascending order of key."""
+
+
+class StateView(Protocol):
+    """Tells a room when what it derived from its tables is no longer true.
+
+    `generation(partition)` changes whenever the tables of a partition were restored, undone or taken
+    away since the last call: caches built from them (indexes, tenant engines) must be rebuilt.
+    """
+
+    def generation(self, partition: int) -> int: ...
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors.
+
+    `name` identifies the vector space: two embedders with one name must give the same vectors.
+    `embed` is called with 1..n texts of at most `TEXT_BYTES_MAX`; it raises ServiceError, never returns
+    a vector of another dimension, and gives the same vector for a text whatever the batch around it.
+    """
+
+    name: str
+    dimension: int
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return shape (len(texts), dimension), rows of unit length."""
+
+
+class Moderator(Protocol):
+    """Scores texts by category, as probabilities 0..1.
+
+    `categories` is fixed for the life of the object. `score` raises ServiceError.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+
+    async def score(self, texts: Sequence[str]) -> list[dict[str, float]]: ...

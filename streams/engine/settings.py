@@ -1,0 +1,122 @@
+"""Every setting, in one tree.
+
+Sources, strongest first: environment (`PROMPTLOOM_KAFKA__PARTITIONS=8`), `config.yaml`
+(or the file named by `PROMPTLOOM_CONFIG`), the defaults below. `load()` reports all
+problems at once. `config.example.yaml` is generated from this file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from schemas.errors import SettingsInvalid
+from schemas.limits import FRAME_PROMPTS_MAX
+from schemas.topics import PARTITIONS_DEFAULT
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(Section):
+    bootstrap_servers: str = Field("", description="host:port,...; empty = the embedded broker of `promptloom up`")
+    partitions: int = Field(PARTITIONS_DEFAULT, ge=1, le=1024, description="of every stage topic and changelog")
+    replication_factor: int = Field(1, ge=1, le=7)
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: str = ""
+    sasl_username: str = ""
+    sasl_password: SecretStr = SecretStr("")
+    schema_registry_url: str = Field("", description="resolves Confluent schema ids of incoming prompts; empty = none")
+
+
+class PostgresSettings(Section):
+    dsn: SecretStr = Field(SecretStr(""), description="postgresql://...; empty = the embedded database")
+
+
+class QdrantSettings(Section):
+    url: str = Field("", description="http://host:6333; empty = local mode in the data folder")
+    api_key: SecretStr = SecretStr("")
+    enabled: bool = True
+
+
+class PortkeySettings(Section):
+    base_url: str = Field("", description="of the gateway; empty = the hosted one")
+    api_key: SecretStr = SecretStr("")
+    virtual_key: SecretStr = SecretStr("")
+    timeout_s: float = Field(20.0, gt=0, le=600)
+
+
+class ModerationSettings(Section):
+    moderator: Literal["offline", "portkey"] = "offline"
+    portkey_model: str = "text-moderation-latest"
+    policy_version: str = Field("1", description="named in every decision; change it with the thresholds")
+    threshold: float = Field(0.8, ge=0, le=1, description="probability from which a category rejects")
+    thresholds: dict[str, float] = Field({}, description="by category; overrides `threshold`")
+    tenants: dict[str, dict[str, float]] = Field({}, description="by tenant, then category; 'all' sets every category")
+
+
+class EmbeddingSettings(Section):
+    embedder: Literal["wordllama", "portkey"] = "wordllama"
+    portkey_model: str = "text-embedding-3-small"
+    portkey_dimension: int = Field(1536, ge=8, le=8192)
+    chunk_chars: int = Field(4_000, ge=200, description="a longer text is embedded in chunks of this size and averaged")
+    chunks_max: int = Field(16, ge=1, description="chunks of one text that are embedded; the rest is left out")
+    cache_entries_max: int = Field(50_000, ge=0)
+
+
+class EngineSettings(Section):
+    app_id: str = "promptloom"
+    unit_records_max: int = Field(FRAME_PROMPTS_MAX, ge=1, le=4096, description="records in one unit of work")
+    unit_wait_ms: int = Field(10, ge=0, le=1000, description="how long a unit waits to fill")
+    commit_interval_ms: int = Field(100, ge=1, le=60_000)
+    session_timeout_s: float = Field(8.0, ge=6, le=300)
+    group_instance_id: str = Field("", description="set for static membership (orchestrated restarts)")
+
+
+class MetricsSettings(Section):
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    worker_port: int = Field(0, ge=0, le=65535, description="0 = a free one, printed at the start")
+    sink_port: int = Field(0, ge=0, le=65535)
+
+
+class LoggingSettings(Section):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["json", "console"] = "json"
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PROMPTLOOM_", env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+    )
+
+    data_dir: Path = Field(Path("~/.local/share/promptloom"), description="embedded services, Qdrant's local files")
+    cache_dir: Path = Field(Path("~/.cache/promptloom"), description="downloads of the embedded services")
+    kafka: KafkaSettings = KafkaSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    qdrant: QdrantSettings = QdrantSettings()
+    portkey: PortkeySettings = PortkeySettings()
+    moderation: ModerationSettings = ModerationSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    engine: EngineSettings = EngineSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  signature of pydantic-settings
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        yaml = YamlConfigSettingsSource(settings_cls, yaml_file=os.environ.get("PROMPTLOOM_CONFIG", "config.yaml"))
+        return init_settings, env_settings, yaml
