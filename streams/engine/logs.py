@@ -1,0 +1,97 @@
+"""Structured logs: one JSON object a line, with a correlation id, and never a secret or a prompt.
+
+Rules
+  * A message is a lower-case fragment; values go into `extra={...}` and come out as fields.
+  * `correlate(...)` names the work at hand (stage, partition, offset, prompt id); every line
+    logged inside carries it, whichever library logs.
+  * A field whose name says it may hold a secret or a prompt's text is masked, and credentials inside
+    URLs are cut, wherever they appear.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Literal
+
+MASK = "[redacted]"
+SECRET_NAMES = re.compile(
+    r"(password|secret|api_?key|virtual_?key|token$|authorization|dsn|^text$|^content$|^messages$|^value$|^prompt$)",
+    re.I,
+)
+CREDENTIALS_IN_URL = re.compile(r"(\w+://[^\s:/@]*:)[^\s@/]+(@)")
+BEARER = re.compile(r"(?i)\b(bearer\s+|sk-|pk-)[\w.\-]{8,}")
+STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+FIELD_CHARS_MAX = 2_000  # a longer value is cut, so that no log line can carry a prompt by accident
+
+_correlation: ContextVar[dict[str, object]] = ContextVar("correlation", default={})  # noqa: B039  never mutated
+
+
+@contextmanager
+def correlate(**fields: object) -> Iterator[None]:
+    """Add fields to every line logged inside."""
+    token = _correlation.set({**_correlation.get(), **fields})
+    try:
+        yield
+    finally:
+        _correlation.reset(token)
+
+
+def configure(level: str, style: Literal["json", "console"]) -> None:
+    """Send all logs of the process to standard error in one format."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if style == "json" else ConsoleFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # The clients log every rebalance and reconnect at INFO; the engine logs what matters of it.
+    for noisy in ("aiokafka", "faust", "mode", "kafka", "httpx", "httpcore", "asyncio", "alembic"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def redact(text: str) -> str:
+    """Cut credentials out of a text and bound its length."""
+    cut = BEARER.sub(MASK, CREDENTIALS_IN_URL.sub(rf"\1{MASK}\2", text))
+    return cut if len(cut) <= FIELD_CHARS_MAX else cut[:FIELD_CHARS_MAX] + "…"
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, object]:
+    """Return the redacted fields of a line, correlation first."""
+    own = {key: value for key, value in vars(record).items() if key not in STANDARD_FIELDS}
+    return {key: _clean(key, value) for key, value in {**_correlation.get(), **own}.items()}
+
+
+def _clean(key: str, value: object) -> object:
+    if SECRET_NAMES.search(key):
+        return MASK
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    return redact(str(value))
+
+
+class JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": redact(record.getMessage()),
+            **fields_of(record),
+        }
+        if record.exc_info:
+            line["exception"] = redact(self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=False)
+
+
+class ConsoleFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        extra = " ".join(f"{key}={value}" for key, value in fields_of(record).items())
+        line = f"{at} {record.levelname.lower():7} {redact(record.getMessage())} {extra}".rstrip()
+        return f"{line}\n{redact(self.formatException(record.exc_info))}" if record.exc_info else line

@@ -1,0 +1,49 @@
+"""A log line tells what happened, never what the prompt or the password was."""
+
+import json
+import logging
+
+import pytest
+
+from streams.engine import logs
+
+
+def line(message: str, **fields: object) -> dict[str, object]:
+    record = logging.makeLogRecord({"name": "t", "levelname": "INFO", "msg": message, **fields})
+    return json.loads(logs.JsonFormatter().format(record))
+
+
+def test_fields_stand_beside_the_event() -> None:
+    assert line("row written", cluster_id="c1")["cluster_id"] == "c1"
+    assert line("row written")["event"] == "row written"
+
+
+@pytest.mark.parametrize("name", ["password", "api_key", "sasl_password", "text", "messages", "Authorization", "dsn"])
+def test_a_field_that_may_hold_a_secret_or_a_prompt_is_masked(name: str) -> None:
+    assert line("connecting", **{name: "hush"})[name] == logs.MASK
+
+
+def test_credentials_are_cut_out_of_urls_and_messages() -> None:
+    shown = line("connecting to postgresql://loom:hush@db/loom with Bearer abcdefgh12345678")["event"]
+    assert "hush" not in shown
+    assert "abcdefgh12345678" not in shown
+    assert "@db/loom" in shown
+
+
+def test_an_exception_is_redacted_too() -> None:
+    try:
+        raise ValueError("postgresql://loom:hush@db")
+    except ValueError as error:
+        record = logging.makeLogRecord({"msg": "failed", "exc_info": (ValueError, error, error.__traceback__)})
+    assert "hush" not in logs.JsonFormatter().format(record)
+
+
+def test_a_long_value_is_cut() -> None:
+    assert len(str(line("odd", detail="x" * 10_000)["detail"])) == logs.FIELD_CHARS_MAX + 1
+
+
+def test_correlation_ids_stand_on_every_line_inside_and_on_none_outside() -> None:
+    with logs.correlate(stage="clustering"), logs.correlate(prompt_id="p1"):
+        inside = line("joined")
+    assert (inside["stage"], inside["prompt_id"]) == ("clustering", "p1")
+    assert "stage" not in line("joined")
