@@ -1,0 +1,46 @@
+# Two commands do everything: `make demo` and `make test`.
+# Both first build .venv from the locked dependencies (hashes checked).
+
+# The newest Python of the supported ones that answers; override with `make PYTHON=...`.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup demo test check lock bench clean
+
+help:
+	@echo "make demo    the whole pipeline on embedded services, on the prompts of Dataset/  (KEEP=1, REPORT=file.json)"
+	@echo "make test    lint, types, all tests on a real broker and a real database, coverage"
+	@echo "make bench   throughput and latency, beside a per-event Faust pipeline"
+	@echo "make lock    lock the dependencies again"
+	@echo "make clean   remove .venv and caches (data and downloads stay: promptloom status)"
+
+$(READY): infra/locks/bootstrap.txt infra/locks/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "promptloom needs Python 3.11, 3.12 or 3.13 with the venv module; none was found. Install one (Debian: apt install python3 python3-venv) or say make PYTHON=/path/to/python3"; exit 1; }
+	@echo "== setting up .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r infra/locks/bootstrap.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r infra/locks/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup: $(READY)
+
+demo: $(READY)
+	@$(BIN)/promptloom demo $(if $(KEEP),--keep) $(if $(REPORT),--report "$(REPORT)")
+
+test: $(READY)
+	@$(BIN)/python -m infra.check
+
+bench: $(READY)
+	@$(BIN)/python -m infra.bench
+
+# The bootstrap lock holds only uv, which installs the rest; the worker lock is what a container needs.
+lock:
+	@echo uv | $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o infra/locks/bootstrap.txt -
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras -q -o infra/locks/dev.txt pyproject.toml
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra portkey -c infra/locks/dev.txt -q -o infra/locks/worker.txt pyproject.toml
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .coverage .coverage.*
