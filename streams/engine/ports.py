@@ -55,6 +55,9 @@ class Unit(Protocol):
     def dead_letter(self, record: Record, error: Exception, *, stage: str) -> None:
         """Queue `record`, original bytes, key and headers, for `dead-letters` with error headers."""
 
+    def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
+        """Add to a counter of the app when the unit completes; a unit that is undone counts nothing."""
+
 
 Handler = Callable[[Unit], Awaitable[None]]
 
