@@ -1,0 +1,1 @@
+"""Embedding providers by name; each factory takes plain arguments and returns a `ports.Embedder`."""
