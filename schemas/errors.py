@@ -46,7 +46,11 @@ class ConflictingDuplicate(InputError):
 
 
 class SchemaUnavailable(PromptloomError):
-    """No schema is known (yet) under this fingerprint or registry id."""
+    """No schema is known (yet) under `reference`: `fingerprint:<hex>` or `registry:<id>`."""
+
+    def __init__(self, message: str, *, reference: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reference = reference
 
 
 class ServiceError(PromptloomError):

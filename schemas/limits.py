@@ -27,4 +27,5 @@ assert 2 * 6 * TEXT_BYTES_MAX < RECORD_BYTES_MAX
 
 # Timestamps outside are replaced by the record's own (Postgres and charts choke on the far past and future).
 CREATED_AT_MS_MIN = 946_684_800_000  # 2000-01-01
+RECEIVED_AT_MS_MAX = 4_102_444_800_000  # 2100-01-01; a record's own timestamp is only as good as its producer's clock
 CREATED_AT_AHEAD_MS_MAX = 24 * 3600 * 1000  # a producer's clock may run a day ahead of the broker's

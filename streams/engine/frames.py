@@ -70,8 +70,8 @@ def decode(model: type[Frame], data: bytes) -> Frame:
         return model.model_validate(datum)
     except SchemaUnavailable:
         raise
-    except ValidationError as error:
-        raise UndecodableRecord(f"reading a {model.__name__}: {error.error_count()} fields are invalid") from error
+    except ValidationError as error:  # it quotes its input, which may be a prompt, so it is not chained
+        raise UndecodableRecord(f"reading a {model.__name__}: {error.error_count()} fields are invalid") from None
     except Exception as error:  # fastavro raises whatever the broken bytes run it into
         raise UndecodableRecord(f"reading a {model.__name__}: the body is broken ({type(error).__name__})") from error
 

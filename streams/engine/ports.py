@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.avro import WriterSchema
+
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -90,6 +92,19 @@ class StateView(Protocol):
     """
 
     def generation(self, partition: int) -> int: ...
+
+
+class WriterSchemas(Protocol):
+    """Schemas of other writers, by reference: `fingerprint:<hex>` or `registry:<id>`."""
+
+    def known(self, reference: str) -> WriterSchema | None:
+        """Return what is in memory. Never asks, never blocks."""
+
+    async def find(self, reference: str) -> WriterSchema:
+        """Ask who would know, and remember the answer.
+
+        Raises SchemaUnavailable when nobody knows it, ServiceUnavailable when the one to ask does not answer.
+        """
 
 
 class Embedder(Protocol):
