@@ -1,0 +1,105 @@
+"""The two things the engine remembers: prompts it keeps in full, and clusters of prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.prompts import Moderation, Prompt
+from streams.prompts.clustering.sketch import Sketch, anchors, sketch
+
+Vector = NDArray[np.int8]  # a unit vector, one step = 1/256
+VECTOR_SCALE = 256
+# A centroid is the sum of its members' vectors. It is halved from here on, which keeps sums exact in
+# float64 (127 * 4,096 squared, 8,192 dimensions, is below 2^53) and lets an old centroid still follow its prompts.
+CENTROID_MEMBERS_MAX = 4_096
+
+
+def quantize(vector: NDArray[np.float32]) -> Vector:
+    """Return a unit vector in steps of 1/256: a quarter of the bytes, and sums that are exact."""
+    steps: Vector = np.clip(np.rint(vector * np.float32(VECTOR_SCALE)), -127, 127).astype(np.int8)
+    return steps
+
+
+@dataclass(slots=True, eq=False)
+class Kept:
+    """A prompt kept in full: it waits for a cluster (`home` None) or is in the sample of one.
+
+    `number` is the prompt's place among the tenant's prompts, `sequence` that of its newest assignment.
+    `row_table` names the table its row lies in, None before the first write.
+    """
+
+    number: int
+    prompt: Prompt
+    moderation: Moderation
+    vector: Vector
+    sequence: int = 0
+    home: int | None = None
+    row_table: str | None = None
+    known_sketch: Sketch | None = None
+
+    @property
+    def sketch(self) -> Sketch:
+        """The sketch, computed again after it was let go."""
+        if self.known_sketch is None:
+            self.known_sketch = sketch(self.prompt.text)
+        return self.known_sketch
+
+    @property
+    def shingles(self) -> frozenset[int]:
+        return self.sketch.shingles
+
+
+@dataclass(slots=True, eq=False)
+class Cluster:
+    """Prompts filled from one template.
+
+    `ordinal` counts the tenant's clusters and is the short name inside the engine. `size` counts all
+    members, `kept` holds the sampled ones by number. `signature` are the constants. A retired cluster
+    has neither sample nor centroid, and at most a stub of its signature.
+    """
+
+    ordinal: int
+    cluster_id: str
+    born: int
+    fed: int
+    check_at: int
+    size: int
+    centroid: NDArray[np.int32]
+    centroid_members: int = 0
+    signature: frozenset[int] = frozenset()
+    anchors: int = 0
+    retired: bool = False
+    pooled: bool = False  # derived: its sample can found other clusters
+    kept: dict[int, Kept] = field(default_factory=dict)
+    kept_chars: int = 0  # derived
+
+    def sample(self) -> list[Kept]:
+        """The kept members, oldest first."""
+        return [self.kept[number] for number in sorted(self.kept)]
+
+    def set_signature(self, signature: frozenset[int]) -> None:
+        self.signature = signature
+        self.anchors = anchors(signature)
+
+    def pull(self, vector: Vector) -> None:
+        """Draw the centroid towards a new member."""
+        self.centroid += vector
+        self.centroid_members += 1
+        if self.centroid_members >= CENTROID_MEMBERS_MAX:
+            self.centroid //= 2
+            self.centroid_members //= 2
+
+    def release(self, vector: Vector) -> None:
+        """Take a leaving member out of the centroid."""
+        self.centroid -= vector
+        self.centroid_members = max(0, self.centroid_members - 1)
+
+    def cosine(self, vector: Vector) -> float:
+        """Cosine of a prompt to the centroid. Sums are integers held in float64: exact, so order does not matter."""
+        centre = self.centroid.astype(np.float64)
+        point = vector.astype(np.float64)
+        lengths = float(centre @ centre) * float(point @ point)
+        return float(centre @ point) / float(np.sqrt(lengths)) if lengths else 0.0

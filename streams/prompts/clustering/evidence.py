@@ -1,0 +1,66 @@
+"""How much a set of shared shingles proves.
+
+A shingle weighs as many bits as it is rare among the tenant's clusters and waiting prompts. A cluster counts
+`CLUSTER_COUNTS` and a candidate prompt one: what stands in the constants of many clusters is a turn of phrase, what
+stands in many waiting prompts may still become a template.
+
+Counts are kept in step with every change of a signature or of the pool, so a weight is a function of the state alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+
+from streams.prompts.clustering.policy import BIT
+
+CLUSTER_COUNTS = 5
+
+
+class Evidence:
+    """Document frequencies of shingles, and the weights that follow from them."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self._total = 2 * CLUSTER_COUNTS
+        self._logs = [_log2(CLUSTER_COUNTS + count) for count in range(1_024)]
+
+    def add(self, shingles: Iterable[int], count: int) -> None:
+        """Count these shingles `count` more times."""
+        counts = self._counts
+        for shingle in shingles:
+            held = counts[shingle] = counts.get(shingle, 0) + count
+            if held >= len(self._logs):
+                self._extend(held)
+
+    def remove(self, shingles: Iterable[int], count: int) -> None:
+        counts = self._counts
+        for shingle in shingles:
+            left = counts[shingle] - count
+            if left:
+                counts[shingle] = left
+            else:
+                del counts[shingle]
+
+    def resize(self, change: int) -> None:
+        """Tell that the number of clusters (times `CLUSTER_COUNTS`) and candidates changed."""
+        self._total += change
+
+    def weigh(self, shingles: Collection[int]) -> int:
+        """Return the bits (in fixed point) that these shingles weigh together."""
+        count = self._counts.get
+        logs = self._logs
+        return len(shingles) * _log2(self._total) - sum([logs[count(shingle, 0)] for shingle in shingles])
+
+    def weights(self, shingles: Iterable[int]) -> dict[int, int]:
+        """Return the weight of each shingle."""
+        count, logs, whole = self._counts.get, self._logs, _log2(self._total)
+        return {shingle: whole - logs[count(shingle, 0)] for shingle in shingles}
+
+    def _extend(self, needed: int) -> None:
+        size = len(self._logs)
+        self._logs += [_log2(CLUSTER_COUNTS + count) for count in range(size, 2 * needed)]
+
+
+def _log2(value: int) -> int:
+    return round(BIT * math.log2(value))

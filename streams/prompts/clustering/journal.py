@@ -1,0 +1,172 @@
+"""What a prompt's arrival changed, as records for the next stage.
+
+Within one arrival a prompt may move twice and a cluster may come and go; only the net effect is told: at most one
+MOVED record a prompt, and no word of a cluster that did not outlive the arrival.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.prompts import Assignment, ClusterChange, ClusterChangeKind, ClusteredStep, Decision, Prompt
+from streams.prompts.clustering.cluster import Cluster, Kept
+from streams.prompts.clustering.match import Match
+from streams.prompts.clustering.policy import ALGORITHM, Policy
+
+SHARE_DIGITS = 4  # of shares and cosines in records: enough to read, and the same on every machine
+
+
+@dataclass(slots=True)
+class _Move:
+    kept: Kept
+    origin: str | None
+    target: Cluster | None
+    reason: str
+    structure: float
+
+
+class Journal:
+    """Collects the steps of one arrival."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._assignments: list[ClusteredStep] = []
+        self._changes: list[ClusterChange] = []
+        self._moves: dict[int, _Move] = {}
+        self._founded: set[str] = set()
+        self._gone: set[str] = set()
+
+    def assigned(self, kept: Kept, cluster: Cluster | None, match: Match) -> None:
+        """Note the first answer for the prompt that arrived."""
+        self._assignments.append(ClusteredStep(assignment=first_assignment(kept, cluster, match, self._policy)))
+
+    def changed(
+        self, kind: ClusterChangeKind, cluster_id: str, prompt: Prompt, reason: str, others: tuple[str, ...] = ()
+    ) -> None:
+        """Note something that happened to a cluster; `prompt` is its newest member."""
+        if kind is ClusterChangeKind.FOUNDED:
+            self._founded.add(cluster_id)
+        elif kind is ClusterChangeKind.DISSOLVED:
+            self._gone.add(cluster_id)
+        elif kind is ClusterChangeKind.MERGED:
+            self._gone.update(others)
+        self._changes.append(
+            ClusterChange(
+                kind=kind,
+                tenant=prompt.tenant,
+                cluster_id=cluster_id,
+                other_cluster_ids=others,
+                prompt_id=prompt.prompt_id,
+                partition=prompt.partition,
+                offset=prompt.offset,
+                occurred_at_ms=prompt.created_at_ms,
+                reason=reason,
+            )
+        )
+
+    def moved(self, kept: Kept, origin: str | None, target: Cluster | None, reason: str, structure: float) -> None:
+        """Note that a kept prompt changed its cluster."""
+        move = self._moves.pop(kept.number, None)
+        self._moves[kept.number] = _Move(kept, move.origin if move else origin, target, reason, structure)
+
+    def merged(self, target: Cluster, source: Cluster) -> None:
+        """Let moves of this arrival into a merged cluster end in the one that took it over."""
+        for move in self._moves.values():
+            if move.target is source:
+                move.target = target
+
+    def take(self) -> list[ClusteredStep]:
+        """Return the steps and empty the journal."""
+        transient = self._founded & self._gone
+        steps = self._assignments
+        for change in self._changes:
+            others = tuple(other for other in change.other_cluster_ids if other not in transient)
+            if change.cluster_id in transient or (change.other_cluster_ids and not others):
+                continue
+            steps.append(ClusteredStep(change=change.model_copy(update={"other_cluster_ids": others})))
+        for _, move in sorted(self._moves.items()):
+            if move.origin != (move.target.cluster_id if move.target else None):
+                move.kept.sequence += 1
+                steps.append(ClusteredStep(assignment=_moved_assignment(move, self._policy)))
+        self._assignments, self._changes, self._moves = [], [], {}
+        self._founded, self._gone = set(), set()
+        return steps
+
+
+def first_assignment(kept: Kept, cluster: Cluster | None, match: Match, policy: Policy) -> Assignment:
+    """Return the first link of a prompt's chain, with the record of why."""
+    nearest, second = match.nearest, match.second
+    structure = _rounded(nearest.share) if nearest else 0.0
+    runner_up = _rounded(second.share) if second else 0.0
+    decision = Decision(
+        gate=match.gate,
+        nearest_cluster_id=nearest.cluster.cluster_id if nearest else None,
+        nearest_structure=structure,
+        nearest_meaning=_rounded(nearest.cosine(kept.vector)) if nearest else 0.0,
+        second_cluster_id=second.cluster.cluster_id if second else None,
+        second_structure=runner_up,
+        second_meaning=_rounded(second.cosine(kept.vector)) if second else 0.0,
+        margin=_rounded(structure - runner_up),
+        algorithm=ALGORITHM,
+        policy_version=policy.version,
+    )
+    similarity = decision.nearest_meaning if match.gate == "meaning" else structure
+    return Assignment(
+        prompt=kept.prompt,
+        moderation=kept.moderation,
+        sequence=kept.sequence,
+        cluster_id=cluster.cluster_id if cluster else None,
+        similarity=similarity if cluster else 0.0,
+        confidence=_confidence(similarity, decision.margin) if cluster else 0.0,
+        reasoning=_reasoning(match, cluster, decision),
+        decision=decision,
+    )
+
+
+def _moved_assignment(move: _Move, policy: Policy) -> Assignment:
+    kept, target = move.kept, move.target
+    structure = _rounded(move.structure)
+    decision = Decision(
+        gate="moved",
+        nearest_cluster_id=target.cluster_id if target else None,
+        nearest_structure=structure,
+        nearest_meaning=_rounded(target.cosine(kept.vector)) if target else 0.0,
+        second_cluster_id=move.origin,
+        algorithm=ALGORITHM,
+        policy_version=policy.version,
+    )
+    return Assignment(
+        prompt=kept.prompt,
+        moderation=kept.moderation,
+        sequence=kept.sequence,
+        cluster_id=target.cluster_id if target else None,
+        previous_cluster_id=move.origin,
+        similarity=structure,
+        confidence=_confidence(structure, structure) if target else 0.0,
+        reasoning=move.reason,
+        decision=decision,
+    )
+
+
+def _confidence(similarity: float, margin: float) -> float:
+    """Holding all constants counts most; a close second choice takes up to a third away."""
+    return _rounded(max(0.0, min(1.0, similarity)) * (2 + min(1.0, max(0.0, margin) / 0.3)) / 3)
+
+
+def _reasoning(match: Match, cluster: Cluster | None, decision: Decision) -> str:
+    if cluster is None:
+        if decision.nearest_cluster_id is None:
+            return "shares no constants with any cluster; waits for prompts like it"
+        return (
+            f"holds only {decision.nearest_structure:.0%} of the nearest cluster's constants; waits for prompts like it"
+        )
+    if match.gate == "meaning":
+        return (
+            f"short prompt with {decision.nearest_structure:.0%} of the constants; "
+            f"its meaning is {decision.nearest_meaning:.2f} close to the centroid"
+        )
+    return f"holds {decision.nearest_structure:.0%} of the cluster's constants, the next cluster's {decision.second_structure:.0%}"
+
+
+def _rounded(value: float) -> float:
+    return round(value, SHARE_DIGITS)

@@ -1,0 +1,140 @@
+"""Decide which cluster a prompt belongs to, found clusters, and repair them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import ConflictingDuplicate
+from schemas.prompts import Assignment, ClusteredStep, Decision, Moderation, Prompt
+from streams.prompts.clustering import rows as table_rows
+from streams.prompts.clustering.cluster import Cluster, Kept, quantize
+from streams.prompts.clustering.founding import found
+from streams.prompts.clustering.journal import Journal
+from streams.prompts.clustering.match import Candidate, Match, match
+from streams.prompts.clustering.moves import Moves
+from streams.prompts.clustering.policy import ALGORITHM, Policy
+from streams.prompts.clustering.recent import RecentIds
+from streams.prompts.clustering.repairs import claim, repair
+from streams.prompts.clustering.rows import Row
+from streams.prompts.clustering.state import WAITING_CHARS_MAX, State
+
+
+class Clustering:
+    """The engine of one tenant."""
+
+    def __init__(
+        self,
+        tenant: str,
+        policy: Policy,
+        embedder: str,
+        dimension: int,
+        rows: Iterable[tuple[str, str, bytes]] = (),
+    ) -> None:
+        self.tenant = tenant
+        self.embedder = embedder
+        self._policy = policy
+        self._state = State(policy, dimension)
+        self._recent = RecentIds(policy.recent_ids_max)
+        for segment, row in table_rows.restore(self._state, rows):
+            self._recent.restore(segment, row)
+        self._journal = Journal(policy)
+        self._moves = Moves(tenant, self._state, self._journal)
+
+    def add(self, prompt: Prompt, moderation: Moderation, vector: NDArray[np.float32]) -> list[ClusteredStep]:
+        """Place one prompt and do what it gives rise to.
+
+        Raises:
+            ConflictingDuplicate: the id was used before for another text. Nothing has changed.
+        """
+        known = self._recent.text_known(prompt.prompt_id, prompt.text)
+        if known is not None:
+            return [self._duplicate(prompt, moderation, same_text=known)]
+        self._recent.remember(prompt.prompt_id, prompt.text)
+        state = self._state
+        state.now += 1
+        self._place(Kept(state.now, prompt, moderation, quantize(vector)))
+        self._age_out()
+        if state.now % self._policy.repair_every == 0:
+            self._repair(prompt)
+        return self._journal.take()
+
+    def dirty(self) -> list[Row]:
+        """Return the (table, key, value) of every row changed since the last call; value None = deleted."""
+        changed = table_rows.changes(self._state, self.tenant)
+        changed += [(table_rows.RECENT_IDS, f"{self.tenant}/{key}", row) for key, row in self._recent.rows()]
+        return changed
+
+    def _place(self, kept: Kept) -> None:
+        matched = match(self._state, kept.sketch, kept.vector)
+        chosen = matched.chosen
+        if chosen is not None:
+            sure = self._sure(chosen, kept)
+            self._join(kept, matched, chosen.cluster)
+        else:
+            sure = False
+            self._journal.assigned(kept, None, matched)
+            self._state.wait(kept)
+        if sure or kept.number not in self._state.kept:
+            return
+        cluster = found(self._moves, kept, chosen)
+        if cluster is not None:
+            claim(self._moves, cluster)
+
+    def _sure(self, chosen: Candidate, kept: Kept) -> bool:
+        """Tell whether a match needs no comparison with the pool."""
+        cluster = chosen.cluster
+        if cluster.retired or cluster.size >= self._policy.tentative_below:
+            return True
+        share = 100 * len(cluster.signature) >= self._policy.pair_percent * len(kept.sketch.order)
+        return bool(cluster.anchors) and share
+
+    def _join(self, kept: Kept, matched: Match, cluster: Cluster) -> None:
+        self._journal.assigned(kept, cluster, matched)
+        if cluster.retired:
+            self._moves.revive(cluster, kept.prompt)
+        self._moves.join(cluster, kept)
+
+    def _age_out(self) -> None:
+        """Let waiting prompts go that are too many or too old: they are noise, and their answer stands."""
+        state, policy = self._state, self._policy
+        while state.waiting and (
+            len(state.waiting) > policy.waiting_max
+            or state.waiting_chars > WAITING_CHARS_MAX
+            or state.now - state.waiting[0] > policy.waiting_age_max
+        ):
+            oldest = state.kept[state.waiting[0]]
+            state.stop_waiting(oldest)
+            state.forget(oldest)
+
+    def _repair(self, newest: Prompt) -> None:
+        state, policy = self._state, self._policy
+        cluster = state.next_due()
+        if cluster is not None:
+            repair(self._moves, cluster)
+        unfed = state.longest_unfed()
+        if unfed is not None and state.now - unfed.fed > policy.retire_after:
+            self._moves.retire(unfed)
+        if len(state.retired) > policy.retired_max:
+            self._moves.forget_retired(newest)
+
+    def _duplicate(self, prompt: Prompt, moderation: Moderation, *, same_text: bool) -> ClusteredStep:
+        if not same_text:
+            raise ConflictingDuplicate(
+                f"clustering prompt {prompt.prompt_id}: the id was used before for another text",
+                hint="give each prompt an id of its own, or none",
+            )
+        decision = Decision(gate="duplicate", algorithm=ALGORITHM, policy_version=self._policy.version)
+        return ClusteredStep(
+            assignment=Assignment(
+                prompt=prompt,
+                moderation=moderation,
+                sequence=0,
+                cluster_id=None,
+                reasoning="the id came before with the same text",
+                decision=decision,
+                duplicate=True,
+            )
+        )

@@ -1,0 +1,183 @@
+"""Prompts joining, leaving and moving between clusters: the steps all decisions are made of.
+
+Whatever decides (founding, repairs) goes through `Moves`, which keeps the state and the journal in step. A cluster that
+loses its last but one member, or the last one kept, dissolves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from schemas.ids import cluster_id
+from schemas.prompts import ClusterChangeKind, Prompt
+from streams.prompts.clustering.cluster import Cluster, Kept
+from streams.prompts.clustering.journal import Journal
+from streams.prompts.clustering.match import weigh_cluster
+from streams.prompts.clustering.state import KEPT_CHARS_MAX, KEPT_MIN, State
+
+# A signature is learnt from a cluster's first members, and then holds: a run of prompts with one value in a slot
+# would otherwise make that value a constant.
+LEARNING_MEMBERS_MAX = 64
+LEARN_ALWAYS_MAX = 12  # members up to which each newcomer teaches; later every fourth does
+
+
+class Moves:
+    """Changes to the state of one tenant, told to its journal."""
+
+    def __init__(self, tenant: str, state: State, journal: Journal) -> None:
+        self._tenant = tenant
+        self.state = state
+        self._journal = journal
+
+    def join(self, cluster: Cluster, kept: Kept) -> None:
+        """Add the prompt that just arrived to a cluster."""
+        cluster.fed = self.state.now
+        self._enter(cluster, kept)
+        self._learn_on_schedule(cluster)
+
+    def move(self, kept: Kept, target: Cluster | None, reason: str) -> None:
+        """Move a kept prompt to another cluster, or back to the waiting ones."""
+        state = self.state
+        source = state.clusters[kept.home] if kept.home is not None else None
+        if source is None:
+            state.stop_waiting(kept)
+        else:
+            state.drop_member(source, kept)
+            source.release(kept.vector)
+            state.resize(source, -1)
+        structure = weigh_cluster(state, target, kept.shingles).share if target else 0.0
+        self._journal.moved(kept, source.cluster_id if source else None, target, reason, structure)
+        if target is None:
+            state.wait(kept)
+        else:
+            self._enter(target, kept)
+        if source is not None and (source.size < 2 or not source.kept):
+            self.dissolve(source, kept.prompt)
+
+    def found(self, members: list[Kept], signature: frozenset[int] | None, reason: str) -> Cluster:
+        """Found a cluster of kept prompts; without a signature, theirs is learnt at once."""
+        state = self.state
+        newest = max(members, key=lambda kept: kept.number)
+        cluster = state.open_cluster(self._new_id(kept.prompt.prompt_id for kept in members))
+        if signature is None:
+            signature = constants(members, state.policy.keep_percent)
+        state.sign(cluster, signature)
+        self._journal.changed(ClusterChangeKind.FOUNDED, cluster.cluster_id, newest.prompt, reason)
+        for kept in sorted(members, key=lambda kept: kept.number):
+            self.move(kept, cluster, reason)
+        self.learn(cluster)
+        return cluster
+
+    def dissolve(self, cluster: Cluster, newest: Prompt) -> None:
+        """Close a cluster that lost its members; what is left of its sample waits again."""
+        if cluster.ordinal not in self.state.clusters:
+            return
+        reason = "its prompts are explained better by other clusters"
+        left = cluster.sample()
+        for kept in left:
+            self.state.drop_member(cluster, kept)
+            self._journal.moved(kept, cluster.cluster_id, None, reason, 0.0)
+            self.state.wait(kept)
+        prompt = left[-1].prompt if left else newest
+        self.state.close_cluster(cluster)
+        self._journal.changed(ClusterChangeKind.DISSOLVED, cluster.cluster_id, prompt, reason)
+
+    def absorb(self, target: Cluster, source: Cluster, signature: frozenset[int]) -> None:
+        """Merge one cluster into another under the constants that both have."""
+        state = self.state
+        sample = source.sample()
+        newest = max((*sample, *target.sample()), key=lambda kept: kept.number).prompt
+        for kept in sample:
+            state.drop_member(source, kept)
+        target.fed = max(target.fed, source.fed)
+        state.resize(target, source.size)
+        target.centroid += source.centroid
+        target.centroid_members += source.centroid_members
+        state.close_cluster(source)
+        state.sign(target, signature)
+        for kept in sample:
+            target.centroid -= kept.vector  # counted with the whole; keeping the member counts it again
+            target.centroid_members -= 1
+            state.keep_member(target, kept)
+        self._trim(target)
+        self._journal.merged(target, source)
+        reason = "their constants are the same, only slot values differed"
+        self._journal.changed(ClusterChangeKind.MERGED, target.cluster_id, newest, reason, (source.cluster_id,))
+
+    def retire(self, cluster: Cluster) -> None:
+        """Keep only a stub of a cluster that nobody feeds."""
+        state = self.state
+        newest = cluster.sample()[-1].prompt
+        for kept in cluster.sample():
+            state.drop_member(cluster, kept)
+            state.forget(kept)
+        state.retire(cluster)
+        reason = f"not fed for {state.policy.retire_after} prompts of the tenant"
+        self._journal.changed(ClusterChangeKind.RETIRED, cluster.cluster_id, newest, reason)
+
+    def revive(self, cluster: Cluster, prompt: Prompt) -> None:
+        """Take a retired cluster back, because a prompt holds its constants."""
+        self.state.revive(cluster)
+        self._journal.changed(ClusterChangeKind.REVIVED, cluster.cluster_id, prompt, "fed again")
+
+    def forget_retired(self, prompt: Prompt) -> None:
+        """Forget the oldest stub for good."""
+        cluster = self.state.clusters[self.state.retired[0][1]]
+        self.state.close_cluster(cluster)
+        reason = f"forgotten: more than {self.state.policy.retired_max} clusters are retired"
+        self._journal.changed(ClusterChangeKind.RETIRED, cluster.cluster_id, prompt, reason)
+
+    def tell(
+        self, kind: ClusterChangeKind, cluster: Cluster, newest: Prompt, reason: str, others: tuple[str, ...]
+    ) -> None:
+        """Note a change of a cluster that consists of moves already made."""
+        self._journal.changed(kind, cluster.cluster_id, newest, reason, others)
+
+    def learn(self, cluster: Cluster) -> None:
+        """Take as constants what almost all kept members hold."""
+        policy = self.state.policy
+        if len(cluster.kept) < policy.founders_min or cluster.size > LEARNING_MEMBERS_MAX:
+            return
+        signature = constants(cluster.kept.values(), policy.keep_percent)
+        if len(signature) >= policy.constants_min:
+            self.state.sign(cluster, signature)
+
+    def _learn_on_schedule(self, cluster: Cluster) -> None:
+        if cluster.size <= LEARN_ALWAYS_MAX or cluster.size % 4 == 0:
+            self.learn(cluster)
+
+    def _enter(self, cluster: Cluster, kept: Kept) -> None:
+        policy = self.state.policy
+        self.state.resize(cluster, 1)
+        if len(cluster.kept) < policy.members_kept_max or cluster.size % policy.sample_every == 0:
+            self.state.keep_member(cluster, kept)
+            self._trim(cluster)
+        elif kept.number in self.state.kept:
+            self.state.forget(kept)
+
+    def _trim(self, cluster: Cluster) -> None:
+        while len(cluster.kept) > self.state.policy.members_kept_max or (
+            cluster.kept_chars > KEPT_CHARS_MAX and len(cluster.kept) > KEPT_MIN
+        ):
+            oldest = cluster.kept[min(cluster.kept)]
+            self.state.drop_member(cluster, oldest)
+            self.state.forget(oldest)
+
+    def _new_id(self, prompt_ids: Iterable[str]) -> str:
+        """A cluster may have been founded by the same prompts before: then the time of founding tells them apart."""
+        founders = list(prompt_ids)
+        identity = cluster_id(self._tenant, founders)
+        if identity in self.state.ids_taken:
+            identity = cluster_id(self._tenant, [*founders, f"again at {self.state.now}.{self.state.next_ordinal}"])
+        return identity
+
+
+def constants(members: Iterable[Kept], keep_percent: int) -> frozenset[int]:
+    """Return the shingles that almost all of these prompts hold."""
+    held = [np.array(kept.sketch.order, dtype=np.int64) for kept in members]
+    shingles, counts = np.unique(np.concatenate(held), return_counts=True)
+    needed = max(2, -(-keep_percent * len(held) // 100))
+    chosen: list[int] = shingles[counts >= needed].tolist()
+    return frozenset(chosen)

@@ -1,0 +1,54 @@
+"""The numbers clustering decides by, each with its reason.
+
+Weights are bits in fixed point (`BIT` = one bit), shares are percent: integers, so that a sum does not
+depend on the order of its terms and a replay decides alike on every machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ALGORITHM = "structure-1"  # named in every decision record; change it with any rule below
+BIT = 1024  # one bit of evidence in fixed point
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Thresholds and bounds of one tenant's engine. A change takes effect at a restart, under a new `version`."""
+
+    version: str = "1"
+
+    # Gate one: structure.
+    cover_percent: int = 80  # of a cluster's weighted constants that a member holds: an optional sentence may be absent
+    keep_percent: int = 90  # of the kept members that must hold a shingle for it to be a constant
+    constants_min: int = 3  # fewer shingles than this are a turn of phrase, not a template
+    evidence_bits: int = 10  # constants lighter than this are shared by chance once in 1,000 pairs
+
+    # Gate two: meaning.
+    meaning_min: float = 0.85  # cosine to the centroid; calibrated per embedder
+    tie_percent: int = 10  # two structural scores closer than this are a tie, which the nearer centroid wins
+
+    # Founding.
+    founders_min: int = 3  # two prompts alike are a coincidence, three a template
+    pair_percent: int = 45  # of its own weight a prompt must share when the witnesses are fewest
+    witnesses_enough: int = 6  # with this many witnesses any share will do: a long slot cannot hide the template
+    child_witnesses: int = 5  # what a more specific cluster needs inside an existing one
+
+    # Repairs.
+    repair_every: int = 4  # prompts of the tenant between two slices of repair work
+    tentative_below: int = 16  # members of a younger cluster remain candidates for founding others
+    group_constants_min: int = 5  # shingles that a part must have of its own to split off
+    group_members_min: int = 3
+    group_weight_percent: int = 30  # of the cluster's constants, or `pair_percent` of what its members have besides
+    closed_percent: int = 85  # members that the parts must cover together to count as a partition
+    wordings_max: int = 3  # alternatives that may count as wordings of one place
+
+    # Bounds.
+    members_kept_max: int = 48  # of a cluster, in full
+    sample_every: int = 4  # a cluster that has its sample keeps only every n-th further member
+    waiting_max: int = 4_096  # prompts without a cluster that are kept
+    waiting_age_max: int = 50_000  # prompts of the tenant after which a waiting one is noise
+    retire_after: int = 200_000  # prompts of the tenant since a cluster was fed
+    retired_max: int = 10_000  # retired clusters that are remembered
+    stub_constants_max: int = 96  # constants of a retired cluster: 768 bytes, a row under 1 KiB
+    recent_ids_max: int = 32_768  # prompt ids among which a duplicate is found

@@ -1,0 +1,227 @@
+"""Repairs: what founding got wrong is put right, one cluster at a time.
+
+A slice of repair takes one cluster that has grown since its last one and, in this order: lets members go that no longer
+hold its constants; splits off parts that are templates of their own; merges it with a cluster that differs only in slot
+values; and claims prompts that it explains better than where they are. A slice touches the sample of one cluster and its
+neighbours, so its time is bounded; which cluster is next is a function of the state.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from schemas.prompts import ClusterChangeKind
+from streams.prompts.clustering.cluster import Cluster, Kept
+from streams.prompts.clustering.layout import Layout, lay
+from streams.prompts.clustering.match import covers, explains_better, match, weigh_cluster
+from streams.prompts.clustering.moves import Moves
+from streams.prompts.clustering.policy import BIT
+from streams.prompts.clustering.sketch import anchors
+
+CHECK_GROWTH_MIN = 4  # members between two repairs of a cluster: a quarter of its size, within these bounds
+CHECK_GROWTH_MAX = 256
+SPLIT_MEMBERS_MIN = 6
+SAME_GROUP_PERCENT = 80  # of the members of two shingles that must be the same for one group
+GROUPS_MAX = 150  # sets of members looked at as candidates for a part
+PROBES = 12  # rarest constants by which prompts to claim are looked up
+NEIGHBOURS_MAX = 6  # clusters compared for a merge
+
+
+@dataclass(slots=True)
+class _Part:
+    members: int  # bit mask over the sample
+    weight: int
+    heavy: bool
+    layout: Layout
+
+
+def repair(moves: Moves, cluster: Cluster) -> None:
+    """Do one slice of repair work."""
+    state = moves.state
+    ordinal = cluster.ordinal
+    evict(moves, cluster)
+    if ordinal in state.clusters:
+        split(moves, cluster)
+    if ordinal in state.clusters:
+        cluster = merge(moves, cluster)
+        claim(moves, cluster)
+    if cluster.ordinal in state.clusters:
+        growth = max(CHECK_GROWTH_MIN, min(CHECK_GROWTH_MAX, cluster.size // 4))
+        cluster.check_at = cluster.size + growth
+        state.resize(cluster, 0)
+        if not cluster.pooled:
+            for kept in cluster.kept.values():
+                kept.known_sketch = None
+
+
+def evict(moves: Moves, cluster: Cluster) -> None:
+    """Let members go that do not hold the constants (any more)."""
+    state = moves.state
+    for kept in cluster.sample():
+        if cluster.ordinal not in state.clusters or kept.home != cluster.ordinal:
+            return
+        if covers(state, cluster, kept):
+            continue
+        better = match(state, kept.sketch, kept.vector).chosen
+        target = better.cluster if better is not None and not better.cluster.retired else None
+        moves.move(kept, target, "does not hold the constants that its cluster has by now")
+
+
+def split(moves: Moves, cluster: Cluster) -> None:
+    """Let parts of a cluster go that are templates of their own; the largest part keeps the cluster's id."""
+    state, policy = moves.state, moves.state.policy
+    sample = cluster.sample()
+    if len(sample) < SPLIT_MEMBERS_MIN:
+        return
+    parts = _parts(moves, cluster, sample)
+    together = 0
+    for part in parts:
+        together |= part.members
+    covered = together.bit_count()
+    partition = 100 * covered >= policy.closed_percent * len(sample)
+    wordings = 100 * covered >= 95 * len(sample) and len(sample) >= 5 * len(parts) and len(parts) <= policy.wordings_max
+    chosen = []
+    for part in parts:
+        if part.layout is Layout.EDGE and not wordings:
+            continue
+        alone = part.layout is Layout.WORDING and part.heavy and part.members.bit_count() >= policy.child_witnesses
+        if partition or alone:
+            chosen.append(part.members)
+    if not chosen:
+        return
+    rest = ((1 << len(sample)) - 1) & ~_union(chosen)
+    largest = max(chosen, key=lambda members: (members.bit_count(), members))
+    if largest.bit_count() > rest.bit_count():
+        chosen.remove(largest)
+        if rest.bit_count() >= policy.group_members_min:
+            chosen.append(rest)
+    others = []
+    for members in chosen:
+        leaving = [kept for place, kept in enumerate(sample) if members >> place & 1]
+        if cluster.ordinal in state.clusters and all(kept.home == cluster.ordinal for kept in leaving):
+            child = moves.found(leaving, None, "these members share wording that the others do not have")
+            others.append(child.cluster_id)
+            claim(moves, child)
+    if others:
+        newest = sample[-1].prompt
+        moves.tell(ClusterChangeKind.SPLIT, cluster, newest, "held more than one template", tuple(others))
+    if cluster.ordinal in state.clusters:
+        moves.learn(cluster)
+
+
+def _parts(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[_Part]:
+    """Return disjoint parts of the sample that share constants beyond the cluster's, heaviest first."""
+    state, policy = moves.state, moves.state.policy
+    signature = cluster.signature
+    base = max(1, state.evidence.weigh(signature))
+    found = []
+    for members, group in _groups(sample, signature, policy.group_members_min):
+        if len(group) < policy.group_constants_min:
+            continue
+        holders = [kept for place, kept in enumerate(sample) if members >> place & 1]
+        weight = state.evidence.weigh(group)
+        few = holders[:8]
+        besides = sum(state.evidence.weigh(kept.shingles - signature) for kept in few) // len(few)
+        heavy = 100 * weight >= policy.pair_percent * besides
+        if 100 * weight < policy.group_weight_percent * base and not heavy:
+            continue
+        layout = min(lay(kept.sketch.order, group, signature) for kept in holders[:3])
+        if layout is Layout.VALUE and weight < base:
+            continue
+        found.append((weight * len(holders), members, heavy, layout))
+    found.sort(key=lambda part: (-part[0], part[1]))
+    taken = 0
+    parts = []
+    for weight, members, heavy, layout in found:
+        left = members & ~taken
+        if left.bit_count() >= policy.group_members_min:
+            taken |= left
+            parts.append(_Part(left, weight, heavy, layout))
+    return parts
+
+
+def _groups(sample: list[Kept], signature: frozenset[int], members_min: int) -> list[tuple[int, frozenset[int]]]:
+    """Return sets of members (as bit masks), each with the shingles that just these members hold."""
+    masks: dict[int, int] = defaultdict(int)
+    for place, kept in enumerate(sample):
+        bit = 1 << place
+        for shingle in kept.shingles - signature:
+            masks[shingle] |= bit
+    same: dict[int, list[int]] = defaultdict(list)
+    for shingle, members in masks.items():
+        if members_min <= members.bit_count() <= 0.9 * len(sample):
+            same[members].append(shingle)
+    keys = sorted(same, key=lambda members: (-len(same[members]) * members.bit_count(), members))[:GROUPS_MAX]
+    groups = []
+    used: set[int] = set()
+    for key in keys:
+        if key in used:
+            continue
+        group: list[int] = []
+        for other in keys:
+            if other not in used and 100 * (key & other).bit_count() >= SAME_GROUP_PERCENT * (key | other).bit_count():
+                group += same[other]
+                used.add(other)
+        groups.append((key, frozenset(group)))
+    return groups
+
+
+def merge(moves: Moves, cluster: Cluster) -> Cluster:
+    """Merge a cluster with one that differs only in the values of inner slots; return what it is afterwards."""
+    state, policy = moves.state, moves.state.policy
+    votes = state.overlaps(cluster.signature)
+    del votes[cluster.ordinal]
+    nearest = sorted(votes, key=lambda ordinal: (-votes[ordinal], ordinal))[:NEIGHBOURS_MAX]
+    for ordinal in nearest:
+        other = state.clusters[ordinal]
+        shared = cluster.signature & other.signature
+        weight = state.evidence.weigh(shared)
+        if other.retired or len(shared) < policy.constants_min or weight < policy.evidence_bits * BIT:
+            continue
+        if not anchors(shared) or not all(_differs_in_values(moves, one, shared, weight) for one in (cluster, other)):
+            continue
+        older, younger = sorted((cluster, other), key=lambda one: one.ordinal)
+        moves.absorb(older, younger, shared)
+        return older
+    return cluster
+
+
+def _differs_in_values(moves: Moves, cluster: Cluster, shared: frozenset[int], weight: int) -> bool:
+    if 2 * weight < moves.state.evidence.weigh(cluster.signature):
+        return False
+    own = cluster.signature - shared
+    return all(lay(kept.sketch.order, own, shared) is Layout.VALUE for kept in cluster.sample()[-3:])
+
+
+def claim(moves: Moves, cluster: Cluster) -> None:
+    """Move prompts here that this cluster explains better than where they are."""
+    state = moves.state
+    if cluster.ordinal not in state.clusters:
+        return
+    pool = state.pool
+    probes = sorted(cluster.signature, key=lambda shingle: (len(pool.get(shingle, ())), shingle))[:PROBES]
+    votes = Counter(number for shingle in probes for number in pool.get(shingle, ()))
+    for ordinal, shared in state.overlaps(cluster.signature).items():
+        other = state.clusters[ordinal]
+        if other is not cluster and 10 * shared >= 6 * len(other.signature):
+            votes.update(dict.fromkeys(other.kept, len(probes)))
+    for number, held in sorted(votes.items()):
+        kept = state.kept.get(number)
+        if cluster.ordinal not in state.clusters or kept is None:
+            continue
+        if 2 * held < len(probes) or kept.home == cluster.ordinal or not covers(state, cluster, kept):
+            continue
+        if kept.home is not None:
+            here = weigh_cluster(state, cluster, kept.shingles)
+            there = weigh_cluster(state, state.clusters[kept.home], kept.shingles)
+            if not explains_better(state, here, there, kept.vector):
+                continue
+        moves.move(kept, cluster, "this cluster's constants explain it better")
+
+
+def _union(masks: list[int]) -> int:
+    union = 0
+    for members in masks:
+        union |= members
+    return union

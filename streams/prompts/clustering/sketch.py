@@ -1,0 +1,126 @@
+"""What a prompt looks like to the structural gate: the set of its word shingles.
+
+A shingle is a hash of three neighbouring tokens; the first and the last of a prompt carry a mark, because a
+template's ends are its most reliable constants. Shingles that occur twice in a prompt are left out: `<br />` in a
+review or `self.` in code would otherwise pass for constants. Scripts written without spaces give a token per
+character. Hashes are stable (xxhash of the token, integer mixing), so they may be stored.
+
+Intuition: fill one template twice and lay the two shingle sets over each other. What both hold is the template; what
+one holds alone is a slot value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+Shingles = NDArray[np.int64]
+
+# A longer text is sketched by its two ends: templates put their constants around a long slot, and tokenising
+# 256 KiB would take 20 ms of a partition's time.
+SKETCHED_CHARS_MAX = 16_384
+# Dense scripts give a token per character; 2,048 shingles are 16 KiB.
+SHINGLES_MAX = 2_048
+TOKEN_IDS_MAX = 200_000  # cached token hashes of a process, about 20 MB
+
+STARTS = 1  # bit of the shingle that opens a prompt
+ENDS = 2  # bit of the shingle that closes it
+_HASH_BITS = np.uint64((1 << 60) - 4)  # 60 bits keep Python's integers small; the two lowest are the marks
+
+_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # Thai, kana, Han, Hangul
+_SPACED_TOKENS = re.compile(r"\w+|[^\w\s]|\n+")
+_MIXED_TOKENS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]|\n+")
+_HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+
+# Odd 64-bit constants with well mixed bits (fractional parts of square roots).
+_FIRST, _SECOND, _THIRD, _LAST = (
+    np.uint64(0x6A09E667F3BCC909),
+    np.uint64(0xBB67AE8584CAA73B),
+    np.uint64(0x3C6EF372FE94F82B),
+    np.uint64(0xA54FF53A5F1D36F1),
+)
+_EDGE, _GAP = 1, 2  # ids of what is not a token: the outside of a prompt, the middle left out of a long one
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """The shingles of a prompt, in text order and as a set."""
+
+    order: list[int]
+    shingles: frozenset[int]
+
+
+class _TokenIds(dict[str, int]):
+    """Hashes of tokens, computed once."""
+
+    def __missing__(self, token: str) -> int:
+        if len(self) >= TOKEN_IDS_MAX:
+            self.clear()
+        identity = self[token] = xxhash.xxh3_64_intdigest(token.encode("utf-8", "surrogatepass"))
+        return identity
+
+
+_token_ids = _TokenIds()
+
+
+def sketch(text: str) -> Sketch:
+    """Return the sketch of a prompt's text."""
+    order: list[int] = _mix(_identities(text)).tolist()
+    if len(order) > SHINGLES_MAX:
+        half = SHINGLES_MAX // 2
+        order = order[:half] + order[-half:]
+    distinct = frozenset(order)
+    if len(distinct) < len(order):
+        order = [shingle for shingle, count in Counter(order).items() if count == 1]
+        distinct = frozenset(order)
+    return Sketch(order, distinct)
+
+
+def anchors(shingles: frozenset[int] | set[int]) -> int:
+    """Return how many ends of a prompt (0, 1, 2) are among these shingles."""
+    marks = 0
+    for shingle in shingles:
+        marks |= shingle & 3
+    return (marks & STARTS) + (marks >> 1)
+
+
+def tokens(text: str) -> list[str]:
+    """Return the words, marks and line breaks of a text, in lower case."""
+    lowered = text.lower()
+    unspaced = not lowered.isascii() and _HAS_UNSPACED.search(lowered)
+    return (_MIXED_TOKENS if unspaced else _SPACED_TOKENS).findall(lowered)
+
+
+def _identities(text: str) -> NDArray[np.uint64]:
+    if len(text) <= SKETCHED_CHARS_MAX:
+        parts = [_EDGE, *map(_token_ids.__getitem__, tokens(text)), _EDGE]
+    else:
+        half = SKETCHED_CHARS_MAX // 2
+        head, tail = tokens(text[:half]), tokens(text[-half:])
+        parts = [_EDGE, *map(_token_ids.__getitem__, head), _GAP, *map(_token_ids.__getitem__, tail), _EDGE]
+    return np.array(parts, dtype=np.uint64)
+
+
+def _mix(identities: NDArray[np.uint64]) -> Shingles:
+    if identities.size < 3:
+        return np.empty(0, dtype=np.int64)
+    mixed = identities[:-2] * _FIRST
+    mixed ^= mixed >> np.uint64(31)
+    mixed += identities[1:-1]
+    mixed *= _SECOND
+    mixed ^= mixed >> np.uint64(29)
+    mixed += identities[2:]
+    mixed *= _THIRD
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= _LAST
+    mixed >>= np.uint64(3)
+    mixed &= _HASH_BITS
+    shingles = mixed.view(np.int64)
+    shingles[0] |= STARTS
+    shingles[-1] |= ENDS
+    return shingles

@@ -1,0 +1,271 @@
+"""What a tenant's engine remembers, and the few operations that change it.
+
+Primary state is what the rows hold: clusters, kept prompts, counters. Everything else here (indexes, weights, the pool
+of founding candidates, the queue of due repairs) is a function of it and kept in step by these operations, so an engine
+built from rows continues exactly as the one that wrote them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Collection, Iterable
+
+import numpy as np
+
+from streams.prompts.clustering.cluster import Cluster, Kept
+from streams.prompts.clustering.evidence import CLUSTER_COUNTS, Evidence
+from streams.prompts.clustering.policy import Policy
+
+# Text kept for one cluster and for all waiting prompts of a tenant, in characters. A cluster of 500-character prompts
+# keeps its full sample; one of very long prompts keeps fewer, though never fewer than found a cluster.
+KEPT_CHARS_MAX = 65_536
+KEPT_MIN = 4
+FIRST_CHECK = 8  # members at which a cluster is repaired for the first time
+WAITING_CHARS_MAX = 16 * 1024 * 1024
+
+
+class SortedIndex(dict[int, list[int]]):
+    """Shingle -> ascending numbers of what holds it."""
+
+    def insert(self, shingles: Iterable[int], number: int) -> None:
+        for shingle in shingles:
+            held = self.get(shingle)
+            if held is None:
+                self[shingle] = [number]
+            elif held[-1] < number:
+                held.append(number)
+            else:
+                insort(held, number)
+
+    def take_out(self, shingles: Iterable[int], number: int) -> None:
+        for shingle in shingles:
+            held = self[shingle]
+            if len(held) == 1:
+                del self[shingle]
+            else:
+                del held[bisect_left(held, number)]
+
+
+class State:
+    """Clusters and kept prompts of one tenant, with everything derived from them."""
+
+    def __init__(self, policy: Policy, dimension: int) -> None:
+        self.policy = policy
+        self.dimension = dimension
+        self.now = 0  # prompts of the tenant so far
+        self.next_ordinal = 1
+        self.repair_cursor = 0
+        self.clusters: dict[int, Cluster] = {}
+        self.ids_taken: set[str] = set()
+        self.kept: dict[int, Kept] = {}
+        self.waiting: list[int] = []  # numbers, ascending
+        self.waiting_chars = 0
+        self.by_constant = SortedIndex()  # shingle -> ordinals
+        self.pool = SortedIndex()  # shingle -> numbers of founding candidates
+        self.evidence = Evidence()
+        self.due: list[int] = []  # ordinals of clusters whose repair is due, ascending
+        self.by_fed: list[tuple[int, int]] = []  # heap of (fed, ordinal), lazily corrected
+        self.retired: list[tuple[int, int]] = []  # (fed, ordinal) of retired clusters, ascending
+        self.changed_clusters: set[int] = set()
+        self.changed_signatures: set[int] = set()
+        self.changed_kept: set[int] = set()
+        self.removed_rows: list[tuple[str, str]] = []  # (table, last part of the key)
+
+    # Kept prompts.
+
+    def wait(self, kept: Kept) -> None:
+        """Let a prompt wait for a cluster."""
+        kept.home = None
+        self.kept[kept.number] = kept
+        self.changed_kept.add(kept.number)
+        insort(self.waiting, kept.number)
+        self.waiting_chars += len(kept.prompt.text)
+        self._pool_in(kept)
+
+    def stop_waiting(self, kept: Kept) -> None:
+        del self.waiting[bisect_left(self.waiting, kept.number)]
+        self.waiting_chars -= len(kept.prompt.text)
+        self._pool_out(kept)
+
+    def forget(self, kept: Kept) -> None:
+        """Drop a kept prompt that neither waits nor has a home."""
+        del self.kept[kept.number]
+        self.changed_kept.discard(kept.number)
+        if kept.row_table is not None:
+            self.removed_rows.append((kept.row_table, str(kept.number)))
+
+    def keep_member(self, cluster: Cluster, kept: Kept) -> None:
+        """Take a prompt into a cluster's sample."""
+        kept.home = cluster.ordinal
+        self.kept[kept.number] = kept
+        self.changed_kept.add(kept.number)
+        cluster.kept[kept.number] = kept
+        cluster.kept_chars += len(kept.prompt.text)
+        cluster.pull(kept.vector)
+        if cluster.pooled:
+            self._pool_in(kept)
+
+    def drop_member(self, cluster: Cluster, kept: Kept) -> None:
+        """Take a prompt out of a cluster's sample."""
+        del cluster.kept[kept.number]
+        cluster.kept_chars -= len(kept.prompt.text)
+        kept.home = None
+        if cluster.pooled:
+            self._pool_out(kept)
+
+    def readmit(self, kept: Kept) -> None:
+        """Take a kept prompt back from its row."""
+        if kept.home is None:
+            self.wait(kept)
+            return
+        cluster = self.clusters[kept.home]
+        self.kept[kept.number] = kept
+        cluster.kept[kept.number] = kept
+        cluster.kept_chars += len(kept.prompt.text)
+
+    def forget_changes(self) -> None:
+        """Regard every row as written."""
+        self.changed_clusters.clear()
+        self.changed_signatures.clear()
+        self.changed_kept.clear()
+        self.removed_rows.clear()
+
+    # Clusters.
+
+    def open_cluster(self, cluster_id: str) -> Cluster:
+        cluster = Cluster(
+            self.next_ordinal,
+            cluster_id,
+            born=self.now,
+            fed=self.now,
+            check_at=FIRST_CHECK,
+            size=0,
+            centroid=np.zeros(self.dimension, dtype=np.int32),
+            pooled=True,
+        )
+        self.next_ordinal += 1
+        self.install(cluster)
+        self.changed_clusters.add(cluster.ordinal)
+        return cluster
+
+    def install(self, cluster: Cluster) -> None:
+        """Enter a cluster without sample or signature."""
+        self.clusters[cluster.ordinal] = cluster
+        self.ids_taken.add(cluster.cluster_id)
+        self.evidence.resize(CLUSTER_COUNTS)
+        if cluster.retired:
+            insort(self.retired, (cluster.fed, cluster.ordinal))
+        else:
+            heapq.heappush(self.by_fed, (cluster.fed, cluster.ordinal))
+
+    def close_cluster(self, cluster: Cluster) -> None:
+        """Remove a cluster whose sample is empty."""
+        self.sign(cluster, frozenset())
+        if cluster.retired:
+            self.retired.remove((cluster.fed, cluster.ordinal))
+        self.set_due(cluster, due=False)
+        del self.clusters[cluster.ordinal]
+        self.ids_taken.discard(cluster.cluster_id)
+        self.evidence.resize(-CLUSTER_COUNTS)
+        self.changed_clusters.discard(cluster.ordinal)
+        self.changed_signatures.discard(cluster.ordinal)
+        self.removed_rows += [("centroids", cluster.cluster_id), ("signatures", cluster.cluster_id)]
+
+    def sign(self, cluster: Cluster, signature: frozenset[int]) -> None:
+        """Give a cluster other constants."""
+        gone, come = cluster.signature - signature, signature - cluster.signature
+        if not gone and not come:
+            return
+        self.by_constant.take_out(gone, cluster.ordinal)
+        self.by_constant.insert(come, cluster.ordinal)
+        self.evidence.remove(gone, CLUSTER_COUNTS)
+        self.evidence.add(come, CLUSTER_COUNTS)
+        cluster.set_signature(signature)
+        self.changed_signatures.add(cluster.ordinal)
+
+    def resize(self, cluster: Cluster, change: int) -> None:
+        """Count members in or out, and let what depends on the size follow."""
+        cluster.size += change
+        self.changed_clusters.add(cluster.ordinal)
+        self.refresh(cluster)
+
+    def refresh(self, cluster: Cluster) -> None:
+        """Bring what is derived from a cluster's size in step."""
+        self.set_due(cluster, due=not cluster.retired and cluster.size >= cluster.check_at)
+        pooled = cluster.size < self.policy.tentative_below and not cluster.retired
+        if pooled != cluster.pooled:
+            cluster.pooled = pooled
+            for kept in cluster.sample():
+                if pooled:
+                    self._pool_in(kept)
+                else:
+                    self._pool_out(kept)
+                    kept.known_sketch = None
+
+    def retire(self, cluster: Cluster) -> None:
+        """Cut a cluster with an empty sample down to a stub: the constants with the smallest hashes, a fair sample."""
+        cluster.retired = True
+        cluster.centroid[:] = 0
+        cluster.centroid_members = 0
+        insort(self.retired, (cluster.fed, cluster.ordinal))
+        self.sign(cluster, frozenset(sorted(cluster.signature)[: self.policy.stub_constants_max]))
+        self.resize(cluster, 0)
+
+    def revive(self, cluster: Cluster) -> None:
+        """Make a retired cluster active again; it learns its constants anew from the stub."""
+        self.retired.remove((cluster.fed, cluster.ordinal))
+        cluster.retired = False
+        cluster.fed = self.now
+        cluster.size = 0
+        cluster.check_at = FIRST_CHECK
+        heapq.heappush(self.by_fed, (cluster.fed, cluster.ordinal))
+        self.resize(cluster, 0)
+
+    def set_due(self, cluster: Cluster, *, due: bool) -> None:
+        place = bisect_left(self.due, cluster.ordinal)
+        listed = place < len(self.due) and self.due[place] == cluster.ordinal
+        if due and not listed:
+            self.due.insert(place, cluster.ordinal)
+        elif listed and not due:
+            del self.due[place]
+
+    def next_due(self) -> Cluster | None:
+        """Return the next cluster to repair, in turn, and move the cursor to it."""
+        if not self.due:
+            return None
+        place = bisect_left(self.due, self.repair_cursor + 1)
+        self.repair_cursor = self.due[place if place < len(self.due) else 0]
+        return self.clusters[self.repair_cursor]
+
+    def longest_unfed(self) -> Cluster | None:
+        """Return the active cluster that was fed the longest ago."""
+        while self.by_fed:
+            fed, ordinal = self.by_fed[0]
+            cluster = self.clusters.get(ordinal)
+            if cluster is None or cluster.retired:
+                heapq.heappop(self.by_fed)
+            elif cluster.fed != fed:
+                heapq.heapreplace(self.by_fed, (cluster.fed, ordinal))
+            else:
+                return cluster
+        return None
+
+    def overlaps(self, shingles: Collection[int]) -> dict[int, int]:
+        """Return ordinal -> how many of these shingles are constants of that cluster."""
+        votes: dict[int, int] = {}
+        lookup = self.by_constant.get
+        for shingle in shingles:
+            for ordinal in lookup(shingle, ()):
+                votes[ordinal] = votes.get(ordinal, 0) + 1
+        return votes
+
+    def _pool_in(self, kept: Kept) -> None:
+        self.pool.insert(kept.shingles, kept.number)
+        self.evidence.add(kept.shingles, 1)
+        self.evidence.resize(1)
+
+    def _pool_out(self, kept: Kept) -> None:
+        self.pool.take_out(kept.shingles, kept.number)
+        self.evidence.remove(kept.shingles, 1)
+        self.evidence.resize(-1)
