@@ -5,8 +5,11 @@ from __future__ import annotations
 from streams.engine.settings import Settings, load
 
 
-def located_settings() -> Settings:
-    """Return the settings with the addresses of the embedded services filled in where none are given."""
+def located_settings(*, kafka: bool = True, postgres: bool = True) -> Settings:
+    """Return the settings with the addresses of the embedded services filled in where none are given.
+
+    A command asks only for the services it uses, so that it runs while the others are down.
+    """
     from infra.embedded.addresses import resolve
 
-    return resolve(load())
+    return resolve(load(), kafka=kafka, postgres=postgres)

@@ -31,6 +31,7 @@ from schemas.avro import folder
 from schemas.errors import SchemaUnavailable, UndecodableRecord
 from schemas.limits import FRAME_BYTES_MAX, FRAME_PROMPTS_MAX
 from schemas.prompts import Prompt
+from streams.engine.ports import WriterSchemas
 
 MARKER = b"\xc3\x01"
 FINGERPRINT_BYTES = 8
@@ -82,6 +83,15 @@ def learn(schema: Schema) -> bytes:
     if mark not in _learnt:
         _learnt[mark] = cast("Schema", parse_schema(schema))
     return mark
+
+
+async def resolve(missing: SchemaUnavailable, schemas: WriterSchemas) -> None:
+    """Look up the schema a `decode` missed and learn it.
+
+    While nobody knows it, SchemaUnavailable goes on to the caller, who holds the partition: an internal
+    frame is never given up.
+    """
+    learn((await schemas.find(missing.reference)).definition)
 
 
 def batches(
@@ -136,6 +146,7 @@ def _writer_schema(mark: bytes) -> Schema:
     except KeyError:
         raise SchemaUnavailable(
             f"reading a frame: no schema is known under the fingerprint {mark.hex()}",
+            reference=f"fingerprint:{mark.hex()}",
             hint="its writer publishes it to the topic `schemas` before its first frame; is that topic intact?",
         ) from None
 
