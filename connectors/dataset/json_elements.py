@@ -1,0 +1,137 @@
+"""Cut a JSON file into its elements without holding more than one of them.
+
+A parser stops at the first error; a file of prompts has to survive it. So the file is first cut
+(brackets and strings are followed, nothing else is understood), then each piece is parsed alone.
+    - The elements of the outermost array are the pieces; without an array, each value is one.
+    - A string ends at the line's end at the latest: JSON allows no line break in it.
+    - An element that never closes costs its first line only; cutting starts again behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TextIO
+
+from connectors.dataset.lines import LINE_CHARS_MAX
+
+CHUNK_CHARS = 64 * 1024
+# Restarts behind an element that never closes. A file that needs more is not JSON; each one reads up to 4 MiB again.
+RESTARTS_MAX = 100
+
+OUTSIDE = re.compile(r'["\[\]{},\n]')
+INSIDE = re.compile(r'["\\\n]')
+GAP = re.compile(r"[\s,]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One piece of the file and the line it starts on. `problem` says why it cannot be parsed."""
+
+    line: int
+    text: str
+    problem: str = ""
+
+
+def elements_of(text: TextIO) -> Iterator[Element]:
+    """Yield the elements of a JSON file in order."""
+    cutter = Cutter()
+    while chunk := text.read(CHUNK_CHARS):
+        yield from cutter.feed(chunk)
+        if cutter.gave_up:
+            return
+    yield from cutter.finish()
+
+
+class Cutter:
+    """Follows brackets and strings over chunks. Everything before `_start` has been handed out."""
+
+    def __init__(self) -> None:
+        self.gave_up = False
+        self._buffer = ""
+        self._start = 0
+        self._at = 0  # how far `_buffer` has been followed
+        self._line = 1  # line of `_start`
+        self._depth = 0
+        self._outer = 0  # depth of the elements: 1 inside the outermost array
+        self._in_string = False
+        self._restarts = 0
+
+    def feed(self, chunk: str) -> Iterator[Element]:
+        self._buffer = self._buffer[self._start :] + chunk
+        self._at -= self._start
+        self._start = 0
+        yield from self._follow()
+        while len(self._buffer) - self._start > LINE_CHARS_MAX and not self.gave_up:
+            yield from self._restart(f"an element of more than {LINE_CHARS_MAX} characters")
+
+    def finish(self) -> Iterator[Element]:
+        """Hand out what is left at the end of the file."""
+        while not self.gave_up:
+            if self._depth == self._outer and not self._in_string:
+                yield from self._cut(len(self._buffer))
+                return
+            yield from self._restart("an element that is not closed")
+
+    def _follow(self) -> Iterator[Element]:
+        while True:
+            match = (INSIDE if self._in_string else OUTSIDE).search(self._buffer, self._at)
+            if match is None:
+                self._at = len(self._buffer)
+                return
+            mark, self._at = match[0], match.end()
+            if mark == "\\":
+                if self._at == len(self._buffer):
+                    self._at -= 1  # the escaped character is in the next chunk
+                    return
+                self._at += self._buffer[self._at] != "\n"
+            elif mark == '"':
+                self._in_string = not self._in_string
+            elif mark == "\n":
+                self._in_string = False
+            else:
+                yield from self._bracket(mark)
+
+    def _bracket(self, mark: str) -> Iterator[Element]:
+        if mark == "," and self._depth == self._outer:
+            yield from self._cut(self._at - 1)
+        elif mark == "[" and self._depth == self._outer == 0:
+            yield from self._cut(self._at - 1)
+            self._start, self._depth, self._outer = self._at, 1, 1
+        elif mark == "]" and self._depth == self._outer == 1:
+            yield from self._cut(self._at - 1)
+            self._start, self._depth, self._outer = self._at, 0, 0
+        elif mark in "[{":
+            self._depth += 1
+        elif mark in "]}":
+            self._depth = max(self._outer, self._depth - 1)
+            if self._depth == self._outer == 0:
+                yield from self._cut(self._at)
+
+    def _cut(self, end: int) -> Iterator[Element]:
+        gap = GAP.match(self._buffer, self._start, end)
+        begin = gap.end() if gap else self._start
+        self._line += self._buffer.count("\n", self._start, begin)
+        piece = self._buffer[begin:end].rstrip()
+        if piece:
+            yield Element(self._line, piece)
+        self._line += self._buffer.count("\n", begin, end)
+        self._start = end
+
+    def _restart(self, problem: str) -> Iterator[Element]:
+        gap = GAP.match(self._buffer, self._start)
+        begin = gap.end() if gap else self._start
+        self._line += self._buffer.count("\n", self._start, begin)
+        newline = self._buffer.find("\n", begin)
+        end = len(self._buffer) if newline < 0 else newline + 1
+        self._restarts += 1
+        if newline < 0 or self._restarts > RESTARTS_MAX:
+            self.gave_up = True
+            problem += ", and the rest of the file cannot be told apart from it"
+        yield Element(self._line, self._buffer[begin:end].rstrip(), problem)
+        self._line += 1
+        self._start = self._at = end
+        self._depth, self._in_string = self._outer, False
+        if not self.gave_up:
+            yield from self._follow()
