@@ -50,13 +50,14 @@ class Prompt(Model):
 
 
 class Moderation(Model):
-    """The verdict on one prompt; `scores` are probabilities by category."""
+    """The verdict on one prompt; `scores` are probabilities by category, `categories` those that rejected it."""
 
     allowed: bool
     scores: dict[str, float]
     reason: str = ""
     moderator: str
     policy_version: str
+    categories: tuple[str, ...] = ()
 
 
 class PromptRejected(Model):

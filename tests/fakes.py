@@ -78,7 +78,7 @@ class FakeUnit:
 
 
 class FakeTable:
-    """Implements `ports.Table`: `rows[partition][key]`."""
+    """Implements `ports.Table`: `rows[partition][key]`. Inside a unit only the unit's partition is seen."""
 
     def __init__(self, name: str, owner: str = "") -> None:
         self.name = name
@@ -87,8 +87,8 @@ class FakeTable:
         self.partition: int | None = None  # of the running unit; None outside one, where writing is an error
 
     def get(self, key: str) -> bytes | None:
-        if self.partition is not None and key in self.rows[self.partition]:
-            return self.rows[self.partition][key]
+        if self.partition is not None:
+            return self.rows[self.partition].get(key)
         return next((rows[key] for rows in self.rows.values() if key in rows), None)
 
     def put(self, key: str, value: bytes) -> None:

@@ -1,0 +1,69 @@
+"""prompts-moderated --> prompts-embedded
+
+State      None: the cache of vectors is the embedder's own and changes no answer.
+Output     EmbeddedFrames, each on the partition of its tenants, in the order of the input.
+Guarantee  A prompt leaves with a vector of the announced embedder, or alone to the dead letters when the
+           service declines its text. A service that fails holds the partition.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from schemas.errors import InvalidPrompt, SchemaUnavailable, ServiceRefused, UndecodableRecord
+from schemas.prompts import ModeratedFrame, ModeratedPrompt
+from schemas.topics import PROMPTS, PROMPTS_EMBEDDED, PROMPTS_MODERATED
+from streams.engine import frames
+from streams.engine.ports import Embedder, Handler, Record, Unit, WriterSchemas
+from streams.engine.refusals import answers_or_refusals
+from streams.prompts import ingest
+from streams.prompts.embedding import logic
+
+STAGE = "embedding"
+
+
+class Engine(Protocol):
+    """What this room needs of the engine."""
+
+    def stage(self, name: str, source_topic: str, handler: Handler) -> object: ...
+
+
+def attach(engine: Engine, *, embedder: Embedder, schemas: WriterSchemas, partitions: int) -> None:
+    """Attach the stage that embeds prompts and sends them where their tenant lives."""
+
+    async def embed(unit: Unit) -> None:
+        prompts = [moderated for record in unit.records for moderated in await _prompts(unit, record, schemas)]
+        answers = await answers_or_refusals(embedder.embed, [moderated.prompt.text for moderated in prompts])
+        embedded = []
+        for moderated, answer in zip(prompts, answers, strict=True):
+            if isinstance(answer, ServiceRefused):
+                error = InvalidPrompt(f"embedding a prompt: {embedder.name} declined its text")
+                unit.dead_letter(_as_received(moderated), error, stage=STAGE)
+            else:
+                embedded.append((moderated, answer))
+        for partition, frame in logic.embedded_frames(
+            embedded, embedder=embedder.name, dimension=embedder.dimension, partitions=partitions
+        ):
+            unit.send(PROMPTS_EMBEDDED.name, frames.encode(frame), partition=partition)
+
+    engine.stage(STAGE, PROMPTS_MODERATED.name, embed)
+
+
+async def _prompts(unit: Unit, record: Record, schemas: WriterSchemas) -> tuple[ModeratedPrompt, ...]:
+    """Return the prompts of one frame; a broken frame goes to the dead letters."""
+    try:
+        try:
+            frame = frames.decode(ModeratedFrame, record.value or b"")
+        except SchemaUnavailable as missing:
+            await frames.resolve(missing, schemas)
+            frame = frames.decode(ModeratedFrame, record.value or b"")
+    except UndecodableRecord as error:
+        unit.dead_letter(record, error, stage=STAGE)
+        return ()
+    return frame.prompts
+
+
+def _as_received(moderated: ModeratedPrompt) -> Record:
+    """Return one prompt of a frame as it would stand in `prompts`, where a replay of the dead letter puts it."""
+    prompt = moderated.prompt
+    return Record(PROMPTS.name, prompt.partition, prompt.offset, prompt.received_at_ms, None, ingest.submission(prompt))
