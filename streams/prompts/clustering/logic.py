@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import ConflictingDuplicate
+from schemas.errors import ConflictingDuplicate, StateIncompatible
 from schemas.prompts import Assignment, ClusteredStep, Decision, Moderation, Prompt
 from streams.prompts.clustering import rows as table_rows
 from streams.prompts.clustering.cluster import Cluster, Kept, quantize
@@ -34,12 +34,12 @@ class Clustering:
         rows: Iterable[tuple[str, str, bytes]] = (),
     ) -> None:
         self.tenant = tenant
-        self.embedder = embedder
         self._policy = policy
-        self._state = State(policy, dimension)
+        self._state = State(policy, embedder, dimension)
         self._recent = RecentIds(policy.recent_ids_max)
         for segment, row in table_rows.restore(self._state, rows):
             self._recent.restore(segment, row)
+        self.check_embedder(embedder)
         self._journal = Journal(policy)
         self._moves = Moves(tenant, self._state, self._journal)
 
@@ -66,6 +66,20 @@ class Clustering:
         changed = table_rows.changes(self._state, self.tenant)
         changed += [(table_rows.RECENT_IDS, f"{self.tenant}/{key}", row) for key, row in self._recent.rows()]
         return changed
+
+    @property
+    def kept_prompts(self) -> int:
+        """Prompts kept in full: what the engine's memory goes by."""
+        return len(self._state.kept)
+
+    def check_embedder(self, embedder: str) -> None:
+        """Raise StateIncompatible unless the centroids live in this embedder's space."""
+        if embedder != self._state.embedder:
+            raise StateIncompatible(
+                f"clustering for tenant {self.tenant}: its state is of embedder {self._state.embedder}, "
+                f"the prompt's vector of {embedder}",
+                hint="vectors of two embedders never meet: promptloom rebuild",
+            )
 
     def _place(self, kept: Kept) -> None:
         matched = match(self._state, kept.sketch, kept.vector)

@@ -41,7 +41,8 @@ def tenant_of(key: str) -> str:
 
 
 def encode_counters(state: State) -> bytes:
-    return _COUNTERS.pack(FORMAT, state.now, state.next_ordinal, state.repair_cursor)
+    head = _COUNTERS.pack(FORMAT, state.now, state.next_ordinal, state.repair_cursor)
+    return head + state.embedder.encode()
 
 
 def encode_cluster(cluster: Cluster) -> bytes:
@@ -87,7 +88,8 @@ def restore(state: State, rows: Iterable[tuple[str, str, bytes]]) -> list[tuple[
         if name:
             by_id[name] = _decode_cluster(name, value, state.dimension)
         else:
-            _, state.now, state.next_ordinal, state.repair_cursor = _COUNTERS.unpack(value)
+            _, state.now, state.next_ordinal, state.repair_cursor = _COUNTERS.unpack_from(value)
+            state.embedder = value[_COUNTERS.size :].decode()
     for cluster in sorted(by_id.values(), key=lambda one: one.ordinal):
         state.install(cluster)
     for name, value in by_table[SIGNATURES]:

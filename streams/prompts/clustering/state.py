@@ -50,8 +50,9 @@ class SortedIndex(dict[int, list[int]]):
 class State:
     """Clusters and kept prompts of one tenant, with everything derived from them."""
 
-    def __init__(self, policy: Policy, dimension: int) -> None:
+    def __init__(self, policy: Policy, embedder: str, dimension: int) -> None:
         self.policy = policy
+        self.embedder = embedder
         self.dimension = dimension
         self.now = 0  # prompts of the tenant so far
         self.next_ordinal = 1

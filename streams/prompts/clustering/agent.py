@@ -1,0 +1,105 @@
+"""prompts-embedded --> [centroids, signatures, members, waiting, recent_ids] --> prompts-clustered
+
+State      Five tables on the tenant's partition (`rows.py`); engines in memory are caches of them.
+Output     ClusteredFrames on the same partition: for each prompt its first assignment, then the changes and moves
+           it gave rise to, in the order they were decided. An id used for another text goes to the dead letters alone.
+Guarantee  Exactly once inside Kafka: rows, frames and offset commit together. A unit that fails leaves no engine behind
+           that knows more than the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.errors import ConflictingDuplicate, SchemaUnavailable, UndecodableRecord
+from schemas.prompts import ClusteredFrame, ClusteredStep, EmbeddedFrame, ModeratedPrompt
+from schemas.topics import PROMPTS, PROMPTS_CLUSTERED, PROMPTS_EMBEDDED
+from streams.engine import frames
+from streams.engine.ports import Handler, Record, StateView, Table, Unit, WriterSchemas
+from streams.prompts import ingest
+from streams.prompts.clustering.policy import Policy
+from streams.prompts.clustering.rows import TABLES
+from streams.prompts.clustering.tenants import Tenants
+
+STAGE = "clustering"
+STEP_BYTES = 1_200  # decision, reasoning and ids of a step, beside its prompt
+
+
+class Engine(Protocol):
+    """What this room needs of the engine."""
+
+    def stage(self, name: str, source_topic: str, handler: Handler) -> object: ...
+
+    def table(self, name: str, *, owner: str) -> Table: ...
+
+    def views(self, topic: str) -> StateView: ...
+
+
+def attach(engine: Engine, *, policy: Policy, schemas: WriterSchemas) -> None:
+    """Attach the stage that groups prompts into clusters."""
+    source = PROMPTS_EMBEDDED.name
+    tables = {name: engine.table(name, owner=source) for name in TABLES}
+    tenants = Tenants(tables, engine.views(source), policy)
+
+    async def cluster(unit: Unit) -> None:
+        received = [frame for record in unit.records for frame in await _frames(unit, record, schemas)]
+        try:
+            for embedder, steps in _decide(unit, tenants, received):
+                for batch in frames.batches(steps, _step_bytes):
+                    frame = ClusteredFrame(embedder=embedder, steps=tuple(batch))
+                    unit.send(PROMPTS_CLUSTERED.name, frames.encode(frame), partition=unit.partition)
+        except BaseException:
+            tenants.forget(unit.partition)
+            raise
+
+    engine.stage(STAGE, source, cluster)
+
+
+def _decide(unit: Unit, tenants: Tenants, received: list[EmbeddedFrame]) -> Iterator[tuple[str, list[ClusteredStep]]]:
+    """Yield (embedder, steps) of each frame, with the rows of all its tenants written."""
+    touched: dict[str, None] = {}
+    for frame in received:
+        steps: list[ClusteredStep] = []
+        for moderated, vector in zip(frame.prompts, _vectors(frame), strict=True):
+            tenant = moderated.prompt.tenant
+            engine = tenants.engine(unit.partition, tenant, frame.embedder, frame.dimension)
+            touched[tenant] = None
+            try:
+                steps += engine.add(moderated.prompt, moderated.moderation, vector)
+            except ConflictingDuplicate as error:
+                unit.dead_letter(_as_received(moderated), error, stage=STAGE)
+        yield frame.embedder, steps
+    for tenant in touched:
+        tenants.write(unit.partition, tenant)
+    tenants.shrink()
+
+
+async def _frames(unit: Unit, record: Record, schemas: WriterSchemas) -> list[EmbeddedFrame]:
+    """Return the frame in a record; a broken one goes to the dead letters."""
+    try:
+        try:
+            return [frames.decode(EmbeddedFrame, record.value or b"")]
+        except SchemaUnavailable as missing:
+            await frames.resolve(missing, schemas)
+            return [frames.decode(EmbeddedFrame, record.value or b"")]
+    except UndecodableRecord as error:
+        unit.dead_letter(record, error, stage=STAGE)
+        return []
+
+
+def _vectors(frame: EmbeddedFrame) -> NDArray[np.float32]:
+    return np.frombuffer(frame.vectors, dtype="<f4").reshape(len(frame.prompts), frame.dimension)
+
+
+def _as_received(moderated: ModeratedPrompt) -> Record:
+    """Return one prompt of a frame as it would stand in `prompts`, where a replay of the dead letter puts it."""
+    prompt = moderated.prompt
+    return Record(PROMPTS.name, prompt.partition, prompt.offset, prompt.received_at_ms, None, ingest.submission(prompt))
+
+
+def _step_bytes(step: ClusteredStep) -> int:
+    return STEP_BYTES + (frames.prompt_bytes(step.assignment.prompt) if step.assignment else 0)
