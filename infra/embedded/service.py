@@ -38,6 +38,7 @@ class Service(ABC):
         self.data = self.folder / "data"
         self.log = self.folder / "server.log"
         self.ports: tuple[int, ...] = ()
+        self.ports_lost: tuple[int, ...] = ()  # those of the last start, when somebody else took one of them
         self.detached = False
         self.child: Child | None = None
         row = memory.recall(self.data_dir).get(self.name)
@@ -69,7 +70,9 @@ class Service(ABC):
             self.stop()
             self.folder.mkdir(parents=True, exist_ok=True)
             for attempt in range(1, START_ATTEMPTS + 1):
-                self.ports = ports.choose(self.ports_count, self.ports, self.folder)
+                chosen = ports.choose(self.ports_count, self.ports, self.folder)
+                if chosen != self.ports:
+                    self.ports, self.ports_lost = chosen, self.ports
                 if self._try_start():
                     return
                 if attempt == START_ATTEMPTS or all(map(ports.is_free, self.ports)):

@@ -69,7 +69,7 @@ def start(data_dir: Path, cache_dir: Path, *, kafka: bool = True, postgres: bool
 
 
 def up(data_dir: Path, cache_dir: Path) -> Services:
-    """Start what does not run yet, and leave it running."""
+    """Start what does not run yet, and leave it running (so do not use the result as a context manager)."""
     return _start(data_dir, cache_dir, kafka=True, postgres=True, detached=True)
 
 

@@ -24,19 +24,17 @@ def up() -> None:
     from streams.engine.settings import load
 
     settings = load()
-    services = embedded.all_of(settings.data_dir, settings.cache_dir)
-    ports_before = {service.name: service.ports for service in services}
-    running_before = {service.name for service in services if service.running}
-    embedded.up(settings.data_dir, settings.cache_dir)
-    services = embedded.all_of(settings.data_dir, settings.cache_dir)
-    for service in services:
-        if service.name in running_before:
-            how = "was running" if service.detached else "was running, started by a command that it will end with"
-        else:
+    services = embedded.up(settings.data_dir, settings.cache_dir)
+    for service in (services.kafka, services.postgres):
+        if service is None:
+            continue
+        if service in services.started:
             how = "started"
+        else:
+            how = "was running" if service.detached else "was running, and ends with the command that started it"
         click.echo(f"{service.title:14} {service.address}  ({how})")
-        if ports_before[service.name] not in ((), service.ports):
-            click.echo(f"{'':14} port {ports_before[service.name][0]} is taken by another program; this one is new")
+        if service.ports_lost:
+            click.echo(f"{'':14} port {service.ports_lost[0]}, used before, is taken by another program")
     _name_other_addresses(settings)
     click.echo("\nnext: `promptloom status` shows where they live, `promptloom down` stops them")
 
