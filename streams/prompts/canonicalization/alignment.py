@@ -1,0 +1,282 @@
+"""Find what texts filled from one template have in common, and where.
+
+Pure. Texts are cut into tokens that lose nothing (white space and line breaks are tokens; a script without
+spaces is cut by character). A *run* is a stretch of tokens that every text holds, in the same order; what lies
+between two runs differs from text to text.
+
+Intuition: lay the texts side by side and look for landmarks, phrases that stand exactly once in (nearly) every
+one of them. Long phrases are sure landmarks, so they are placed first; they cut the problem into strips, and in
+each strip shorter phrases may become landmarks in their turn. A phrase that stands twice in a text is no
+landmark, which keeps the common words of long slot values from being taken for constants.
+
+Rules
+  1. A text that lacks many landmarks all others hold is a stranger (another template, or another version): it is left out.
+  2. Next to a landmark, equal tokens extend it, as far as all texts agree.
+  3. A landmark needs evidence: the shorter it is, and the fewer *different* texts surround it, the likelier it
+     stands there by chance (`_is_evident`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # Thai, kana, Han: no spaces between words
+TOKEN = re.compile(
+    rf"[{UNSPACED}]"  # one character of a script without spaces
+    rf"|\\[nrt]"  # a line break that was escaped on its way, often glued to the next word
+    rf"|[^\W\d_{UNSPACED}]+|\d+"  # a word, a number
+    rf"|\n|[^\S\n]+"  # white space, a line break on its own
+    rf"|[^\w\s]|_"  # any other mark
+)
+
+GRAM_SIZES = (6, 4, 3, 2, 1)  # lengths of landmarks, surest first
+SERIES_SIZES = (3, 2, 1)  # lengths of phrases that stand equally often in every text: the marks of a list
+LEVELS = len(GRAM_SIZES) + len(SERIES_SIZES)
+SERIES_TEXTS_MIN = 8  # different texts from which an equal number of repetitions is no accident
+TOKENS_MAX = 16_000  # of all texts together: bounds one alignment to tens of milliseconds
+STRANGER_SHARE_MAX = 0.2  # of texts that may be left out; with more, the texts simply have less in common
+STRANGER_LANDMARKS_MIN = 0.7  # share of the sure landmarks a text must hold
+UNIQUE_SHARE_MIN = 0.7  # of texts in which a landmark stands once; in the others a slot value quotes it
+BITS_OF_WORD = 6.0  # evidence of a word; of a short one and of a mark, half
+SHORT_WORD_CHARS = 3
+BITS_SPARE = 6.0  # evidence beyond what chance explains
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """What the texts share: `runs` as text, in order, and for each text kept where every run begins."""
+
+    runs: tuple[str, ...]
+    starts_with_run: bool
+    ends_with_run: bool
+    kept: tuple[int, ...]  # indices of the texts that are not strangers
+
+
+Strip = list[tuple[int, int]]  # for each text, the range of its tokens still to be aligned
+
+
+def tokenize(text: str) -> list[str]:
+    """Cut a text into tokens; joined, they are the text."""
+    return TOKEN.findall(text)
+
+
+def align(texts: Sequence[str]) -> Alignment:
+    """Return the runs all texts share, strangers aside."""
+    tokens = [tokenize(text) for text in texts]
+    kept = _without_strangers(tokens)
+    chosen = [tokens[index] for index in kept]
+    placed = _place(chosen)
+    runs: list[str] = []
+    previous: tuple[int, ...] | None = None
+    for place in placed:
+        word = chosen[0][place[0]]
+        if previous is not None and all(now == before + 1 for now, before in zip(place, previous, strict=True)):
+            runs[-1] += word
+        else:
+            runs.append(word)
+        previous = place
+    starts = bool(placed) and not any(placed[0])
+    ends = bool(placed) and all(at == len(words) - 1 for at, words in zip(placed[-1], chosen, strict=True))
+    return Alignment(tuple(runs), starts, ends, tuple(kept))
+
+
+def _without_strangers(tokens: list[list[str]]) -> list[int]:
+    everyone = list(range(len(tokens)))
+    if len(tokens) < 5:
+        return everyone
+    holders: Counter[tuple[str, ...]] = Counter()
+    grams = [set(zip(*(words[shift:] for shift in range(4)), strict=False)) for words in tokens]
+    for held in grams:
+        holders.update(held)
+    common = {gram for gram, count in holders.items() if count >= (1 - STRANGER_SHARE_MAX) * len(tokens)}
+    kept = [index for index in everyone if len(common & grams[index]) >= STRANGER_LANDMARKS_MIN * len(common)]
+    return kept if len(kept) >= (1 - STRANGER_SHARE_MAX) * len(tokens) else everyone
+
+
+def _place(tokens: list[list[str]]) -> list[tuple[int, ...]]:
+    """Return the places (one position a text) of every shared token, in order."""
+    if len(tokens) == 1:
+        return [(position,) for position in range(len(tokens[0]))]
+    placed: list[tuple[int, ...]] = []
+    work: list[tuple[Strip, int]] = [([(0, len(words)) for words in tokens], 0)]
+    while work:
+        strip, level = work.pop()
+        strip, edges = _strip_edges(tokens, strip)
+        placed += edges
+        if any(start == end for start, end in strip):
+            continue
+        while level < LEVELS:
+            size = (GRAM_SIZES + SERIES_SIZES)[level]
+            find = _landmarks if level < len(GRAM_SIZES) else _series
+            landmarks = find(tokens, strip, size)
+            if landmarks:
+                at = [start for start, _ in strip]
+                for landmark in landmarks:
+                    placed += [tuple(position + shift for position in landmark) for shift in range(size)]
+                    work.append((list(zip(at, landmark, strict=True)), level))
+                    at = [position + size for position in landmark]
+                work.append(([(here, end) for here, (_, end) in zip(at, strip, strict=True)], level))
+                break
+            level += 1
+    placed.sort()
+    return placed
+
+
+def _strip_edges(tokens: list[list[str]], strip: Strip) -> tuple[Strip, list[tuple[int, ...]]]:
+    """Take the tokens all texts share at both ends of a strip."""
+    starts, ends = [start for start, _ in strip], [end for _, end in strip]
+    shortest = min(end - start for start, end in strip)
+    edges = []
+    first, pairs = tokens[0], list(zip(tokens, starts, strict=True))
+    head = 0
+    while head < shortest and all(words[at + head] == first[starts[0] + head] for words, at in pairs):
+        edges.append(tuple(at + head for at in starts))
+        head += 1
+    tail, pairs = 0, list(zip(tokens, ends, strict=True))
+    while tail < shortest - head and all(words[at - tail - 1] == first[ends[0] - tail - 1] for words, at in pairs):
+        tail += 1
+        edges.append(tuple(at - tail for at in ends))
+    return [(start + head, end - tail) for start, end in strip], edges
+
+
+def _landmarks(tokens: list[list[str]], strip: Strip, size: int) -> list[tuple[int, ...]]:
+    """Return non-overlapping landmarks of a strip in order, each as its place in every text."""
+    tables: list[dict[tuple[str, ...], int]] = []
+    once: Counter[tuple[str, ...]] = Counter()
+    shared: set[tuple[str, ...]] | None = None
+    for words, (start, end) in zip(tokens, strip, strict=True):
+        table: dict[tuple[str, ...], int] = {}
+        repeated = set()
+        grams = zip(*(words[start + shift : end] for shift in range(size)), strict=False)
+        for position, gram in enumerate(grams, start):
+            if gram in table:
+                repeated.add(gram)
+            else:
+                table[gram] = position
+        shared = set(table) if shared is None else shared & table.keys()
+        if not shared:
+            return []
+        once.update(shared - repeated)
+        for gram in repeated:
+            table[gram] = -1 - table[gram]
+        tables.append(table)
+    need = max(2, math.ceil(UNIQUE_SHARE_MIN * len(tokens)))
+    candidates = [gram for gram in shared or () if once[gram] >= need and _is_evident(gram, tokens, strip)]
+    return _ordered(candidates, tables, tokens, strip, size)
+
+
+def _series(tokens: list[list[str]], strip: Strip, size: int) -> list[tuple[int, ...]]:
+    """Return all places of a phrase that every text repeats equally often: `- a, - b, - c` holds a series of dashes."""
+    counts: list[Counter[tuple[str, ...]]] = []
+    shared: set[tuple[tuple[str, ...], int]] | None = None
+    for words, (start, end) in zip(tokens, strip, strict=True):
+        count = Counter(zip(*(words[start + shift : end] for shift in range(size)), strict=False))
+        repeated = {(gram, times) for gram, times in count.items() if times > 1}
+        shared = repeated if shared is None else shared & repeated
+        if not shared:
+            return []
+        counts.append(count)
+    if len({tuple(words[start:end]) for words, (start, end) in zip(tokens, strip, strict=True)}) < SERIES_TEXTS_MIN:
+        return []
+    for gram, _ in sorted(shared or (), key=lambda item: (-item[1], item[0])):
+        if _is_evident(gram, tokens, strip) and len(set(gram)) == size:
+            places = [
+                [at for at in range(start, end - size + 1) if tuple(words[at : at + size]) == gram]
+                for words, (start, end) in zip(tokens, strip, strict=True)
+            ]
+            return list(zip(*places, strict=True))
+    return []
+
+
+def _is_evident(gram: tuple[str, ...], tokens: list[list[str]], strip: Strip) -> bool:
+    """Tell whether a phrase found in every text of a strip is there for more than chance."""
+    bits = 0.0
+    for word in gram:
+        if word.isspace() and word != "\n":
+            continue
+        bits += BITS_OF_WORD if len(word) > SHORT_WORD_CHARS and word[0].isalnum() else BITS_OF_WORD / 2
+    if not any(word[0].isalnum() or word == "\n" for word in gram):
+        return False
+    different = {tuple(words[start:end]) for words, (start, end) in zip(tokens, strip, strict=True)}
+    length = sum(end - start for start, end in strip) / len(strip)
+    return bits * (len(different) - 1) >= 2 * math.log2(1 + length) + BITS_SPARE
+
+
+def _ordered(
+    candidates: list[tuple[str, ...]],
+    tables: list[dict[tuple[str, ...], int]],
+    tokens: list[list[str]],
+    strip: Strip,
+    size: int,
+) -> list[tuple[int, ...]]:
+    """Keep the candidates that stand in one order in all texts."""
+    if not candidates:
+        return []
+    # The text in which most candidates stand once leads; ties go to the earlier text.
+    leader = max(range(len(tables)), key=lambda index: (sum(tables[index][g] >= 0 for g in candidates), -index))
+    candidates = sorted((g for g in candidates if tables[leader][g] >= 0), key=lambda g: tables[leader][g])
+    support = Counter(candidates)
+    for table in tables:
+        known = [gram for gram in candidates if table[gram] >= 0]
+        support.update(known[index] for index in _rising([table[gram] for gram in known]))
+    need = len(tables) + 1
+    landmarks: list[tuple[int, ...]] = []
+    at = [start for start, _ in strip]
+    for gram in candidates:
+        if support[gram] < need * UNIQUE_SHARE_MIN:
+            continue
+        place = _place_of(gram, tables, tokens, at, strip, size)
+        if place is not None:
+            landmarks.append(place)
+            at = [position + size for position in place]
+    return landmarks
+
+
+def _place_of(
+    gram: tuple[str, ...],
+    tables: list[dict[tuple[str, ...], int]],
+    tokens: list[list[str]],
+    at: list[int],
+    strip: Strip,
+    size: int,
+) -> tuple[int, ...] | None:
+    """Return where a phrase first stands behind `at` in every text, or None."""
+    place = []
+    for table, words, start, (_, end) in zip(tables, tokens, at, strip, strict=True):
+        position = table[gram]
+        if position < 0:
+            position = -1 - position
+            while position < start or (position + size <= end and tuple(words[position : position + size]) != gram):
+                position += 1
+            if position + size > end:
+                return None
+        if position < start:
+            return None
+        place.append(position)
+    return tuple(place)
+
+
+def _rising(values: list[int]) -> list[int]:
+    """Return the indices of a longest increasing subsequence."""
+    tails: list[int] = []
+    indices: list[int] = []
+    back: list[int] = []
+    for index, value in enumerate(values):
+        at = bisect_left(tails, value)
+        back.append(indices[at - 1] if at else -1)
+        if at == len(tails):
+            tails.append(value)
+            indices.append(index)
+        else:
+            tails[at], indices[at] = value, index
+    chain = []
+    index = indices[-1] if indices else -1
+    while index >= 0:
+        chain.append(index)
+        index = back[index]
+    return chain[::-1]

@@ -1,0 +1,83 @@
+"""Build the records by which canonicalization tells the world: template versions and evolution events.
+
+Pure. Ids follow from the cluster, the version and the cluster's newest member, so a replay builds the same records.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas import ids
+from schemas.events import EvolutionEvent, EvolutionType, TemplateVersion
+from streams.prompts.canonicalization.cluster import ClusterState
+from streams.prompts.canonicalization.families import Family, description_of, name_of
+from streams.prompts.canonicalization.slots import describe
+
+ALGORITHM = "canonicalization/1"
+
+
+def template_version(tenant: str, state: ClusterState, family: Family | None) -> TemplateVersion:
+    """Return the record of a cluster's newest version."""
+    version = state.versions[-1]
+    texts = [sample.text for sample in state.samples()]
+    parsed = [values for text in texts if (values := version.template.parse(text)) is not None]
+    columns = list(zip(*parsed, strict=True)) if parsed else [()] * version.template.slots
+    # Half of the doubt goes with each doubling of what was seen; a text that does not parse is doubt as well.
+    share = len(parsed) / max(1, len(texts))
+    return TemplateVersion(
+        template_id=ids.template_id(state.cluster_id, version.number),
+        tenant=tenant,
+        cluster_id=state.cluster_id,
+        family_id=state.family_id,
+        family_name=family.name if family else "",
+        name=name_of(version.template),
+        description=description_of(version.template),
+        version=version.number,
+        template=version.template.show(),
+        slots=describe(version.template, columns, state.sketches),
+        confidence=round(share * (1 - 1 / (1 + len(set(texts)))), 4),
+        members=state.members,
+        created_at_ms=state.occurred_at_ms,
+    )
+
+
+def announce(
+    tenant: str,
+    state: ClusterState,
+    kind: EvolutionType,
+    reason: str,
+    *,
+    detected_by: str,
+    family: Family | None = None,
+    previous: str | None = None,
+    diff: str = "",
+    versioned: bool = False,
+    details: dict[str, Any] | None = None,
+    subject: str | None = None,
+) -> EvolutionEvent:
+    """Return an event about a cluster.
+
+    Args:
+        versioned: the event made the cluster's newest version; the event carries it.
+        subject: what the event is about if not the cluster itself (a family).
+    """
+    number = state.versions[-1].number if state.versions else None
+    return EvolutionEvent(
+        event_id=ids.event_id(subject or state.cluster_id, kind.value, number if versioned else None, state.newest_id),
+        type=kind,
+        tenant=tenant,
+        cluster_id=state.cluster_id,
+        family_id=state.family_id,
+        template_id=ids.template_id(state.cluster_id, number) if number else None,
+        prompt_id=state.newest_id,
+        previous_version=previous if versioned else number,
+        new_version=number if versioned else None,
+        reason=reason,
+        diff=diff,
+        detected_by=f"{ALGORITHM} {detected_by}",
+        occurred_at_ms=state.occurred_at_ms,
+        partition=state.partition,
+        offset=state.offset,
+        template=template_version(tenant, state, family) if versioned else None,
+        details=details or {},
+    )

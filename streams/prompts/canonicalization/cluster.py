@@ -1,0 +1,225 @@
+"""What canonicalization remembers of one cluster: its template and versions, a bounded pool of its texts, its slots' sketches.
+
+Pure. The pool holds three kinds of texts. *Recent* ones are the newest members, in order: evolution is seen in them.
+*Base* ones stand for all members before: a member that leaves the recent ones becomes a base text if the hash of
+its id is among the smallest (a bottom-k sample: uniform over the cluster's life, whatever the order or batch).
+*Odd* ones are the last members that no version parsed: enough of them, and something is to be learnt.
+
+A text is kept by what is particular to it: long slot values are shortened to their two ends, since alignment and
+evolution need their edges and their style, not their length.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import xxhash
+
+from streams.prompts.canonicalization.slots import Sketch
+from streams.prompts.canonicalization.template import Template
+
+RECENT_MAX = 16  # newest members; twice what must agree on a new version
+BASE_MAX = 24  # members that stand for the rest: a constant they all hold is no accident
+VALUE_CHARS_MAX = 600  # kept of a slot value, half from each end
+TEXT_CHARS_MAX = 8_000  # kept of a text that no template explains yet
+POOL_CHARS_MAX = 48_000  # of all texts of a cluster: compressed about 16 KiB
+RECENT_MIN = 8
+BASE_MIN = 6
+ODD_MAX = 12  # what a refinement is learnt from, beside the base
+FIRST_LOOK = 8  # members of a version before the newest are looked at
+HISTORY_MAX = 8  # earlier versions that stragglers are still read with
+
+
+# How a member was read: by the current version, by an earlier one, by none.
+CURRENT, EARLIER, STRANGE = 0, 1, 2
+
+
+@dataclass(slots=True)
+class Sample:
+    """A kept member: `similarity` to the cluster is in millionths, `reading` says which version parses it."""
+
+    prompt_id: str
+    text: str
+    similarity: int
+    reading: int
+    priority: tuple[int, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.priority = (xxhash.xxh3_64_intdigest(self.prompt_id.encode("utf-8", "surrogatepass")), self.prompt_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a template as the state keeps it."""
+
+    number: str
+    template: Template
+
+
+@dataclass(slots=True)
+class ClusterState:
+    cluster_id: str
+    born_at: int  # the tenant's prompt count at its first member
+    members: int = 0
+    arrivals: list[int] = field(default_factory=list)  # of the newest members, in the tenant's prompts
+    newest_id: str = ""
+    partition: int = 0
+    offset: int = 0
+    occurred_at_ms: int = 0
+    family_id: str | None = None
+    template: Template | None = None
+    versions: list[Version] = field(default_factory=list)  # announced ones, newest last
+    since_version: int = 0  # members since the newest version, or since the template last changed
+    steady: int = 0  # members in a row that parsed
+    learn_at: int = 3  # members at which the template is learnt again
+    look_at: int = 0  # members at which drift is looked for again
+    strange: int = 0  # members since the newest version that no version parses
+    succeeded_by: str | None = None
+    pool: dict[int, Sample] = field(default_factory=dict)
+    recent: list[int] = field(default_factory=list)
+    base: list[int] = field(default_factory=list)  # in ascending order of priority
+    sketches: list[Sketch] = field(default_factory=list)
+    odd: list[int] = field(default_factory=list)
+    changed: set[int] = field(default_factory=set)  # places of the pool written since the last save
+    stored: set[int] = field(default_factory=set)  # places that have a row
+
+    @property
+    def version(self) -> Version | None:
+        return self.versions[-1] if self.versions else None
+
+    def recents(self) -> Iterator[Sample]:
+        return (self.pool[place] for place in self.recent)
+
+    def bases(self) -> Iterator[Sample]:
+        return (self.pool[place] for place in self.base)
+
+    def odds(self) -> Iterator[Sample]:
+        return (self.pool[place] for place in self.odd)
+
+    def samples(self) -> list[Sample]:
+        return [*self.bases(), *self.odds(), *self.recents()]
+
+    def suspects(self) -> list[Sample]:
+        """Return the kept members that no version parses, oldest first."""
+        return [sample for sample in (*self.odds(), *self.recents()) if sample.reading == STRANGE]
+
+    def keep(self, sample: Sample, *, recent: bool) -> None:
+        """Take a member into the pool; what no longer fits leaves it."""
+        place = next(index for index in range(len(self.pool) + 1) if index not in self.pool)
+        self.pool[place] = sample
+        self.changed.add(place)
+        if recent:
+            self.recent.append(place)
+            while len(self.recent) > RECENT_MAX:
+                self._to_base(self.recent.pop(0))
+        else:
+            self._to_base(place)
+        while self._chars() > POOL_CHARS_MAX and (len(self.base) > BASE_MIN or len(self.recent) > RECENT_MIN):
+            self._drop(self.base.pop() if len(self.base) > BASE_MIN else self.recent.pop(0))
+
+    def _to_base(self, place: int) -> None:
+        reading = self.pool[place].reading
+        if reading == EARLIER:
+            self._drop(place)
+        elif reading == STRANGE:
+            self.odd.append(place)
+            if len(self.odd) > ODD_MAX:
+                self._drop(self.odd.pop(0))
+        else:
+            insort(self.base, place, key=lambda kept: self.pool[kept].priority)
+            if len(self.base) > BASE_MAX:
+                self._drop(self.base.pop())
+
+    def _drop(self, place: int) -> None:
+        del self.pool[place]
+        self.changed.add(place)
+
+    def _chars(self) -> int:
+        constant = self.template.constant_chars() if self.template else 0
+        return sum(max(0, len(sample.text) - constant) for sample in self.pool.values())
+
+    def forget(self, prompt_id: str) -> None:
+        """Let go of a member that moved elsewhere."""
+        self.members -= 1
+        self._remove(lambda sample: sample.prompt_id == prompt_id)
+
+    def keep_only(self, texts: set[str]) -> None:
+        """Let only these texts stand for the cluster: a new wording begins with its own."""
+        self._remove(lambda sample: sample.text not in texts)
+
+    def _remove(self, leaves: Callable[[Sample], bool]) -> None:
+        for place in [place for place, sample in self.pool.items() if leaves(sample)]:
+            for role in (self.recent, self.base, self.odd):
+                if place in role:
+                    role.remove(place)
+            self._drop(place)
+
+    def readers(self) -> Iterator[tuple[Template, str | None]]:
+        """Yield what a text may be read with, best first: the latest lesson, then the versions, newest first."""
+        if self.template is not None:
+            yield self.template, self.versions[-1].number if self.versions else None
+        for version in reversed(self.versions):
+            yield version.template, version.number
+
+    def reading(self, text: str) -> int:
+        """Say which version parses a text: the current one, an earlier one, none."""
+        if self.versions[-1].template.parse(text) is not None:
+            return CURRENT
+        if any(version.template.parse(text) is not None for version in self.versions[-2::-1]):
+            return EARLIER
+        return STRANGE
+
+    def count(self, values: list[str]) -> None:
+        """Take the slot values of a member into the statistics."""
+        for sketch, value in zip(self.sketches, values, strict=True):
+            sketch.add(value)
+
+    def begin(self, template: Template, number: str) -> None:
+        """Make a template the newest version; its statistics begin with the texts at hand."""
+        self.template = template
+        self.versions = [*self.versions[1 - HISTORY_MAX :], Version(number, template)]
+        self.sketches = [Sketch() for _ in range(template.slots)]
+        for sample in self.pool.values():
+            sample.reading = self.reading(sample.text)
+        self.changed.update(self.pool)
+        older, self.base, self.odd = sorted([*self.base, *self.odd]), [], []
+        for place in older:
+            self._to_base(place)
+        for sample in self.samples():
+            values = template.parse(sample.text)
+            if values is not None:
+                self.count(values)
+        self.since_version = self.strange = 0
+        self.look_at = FIRST_LOOK
+
+    def begin_anew(self) -> None:
+        """Let the newest members stand for the cluster: its values come from elsewhere now."""
+        for place in self.base:
+            self._drop(place)
+        self.base = []
+        self.since_version, self.look_at = 0, FIRST_LOOK
+
+    def absorb(self, other: ClusterState) -> None:
+        """Take in a cluster that was merged into this one."""
+        self.members += other.members
+        for sample in other.samples():
+            reading = self.reading(sample.text) if self.versions else CURRENT
+            self.keep(Sample(sample.prompt_id, sample.text, sample.similarity, reading), recent=False)
+        self.strange += sum(sample.reading == STRANGE for sample in self.odds())
+        self.learn_at = self.members + 1
+
+
+def shortened(text: str, template: Template | None, values: list[str] | None) -> str:
+    """Return what is kept of a text: all constants, and of each long value its two ends."""
+    if template is None or values is None:
+        half = TEXT_CHARS_MAX // 2
+        return text if len(text) <= TEXT_CHARS_MAX else text[:half] + text[-half:]
+    half = VALUE_CHARS_MAX // 2
+    if all(len(value) <= VALUE_CHARS_MAX for value in values):
+        return text
+    parts = [template.constants[0]]
+    for value, constant in zip(values, template.constants[1:], strict=True):
+        parts += [value if len(value) <= VALUE_CHARS_MAX else value[:half] + value[-half:], constant]
+    return "".join(parts)

@@ -1,0 +1,119 @@
+"""Which templates belong together: families, their names and descriptions.
+
+Pure. A template is known by the pairs of neighbouring words in its constants; a pair that few templates hold says
+more than one that many hold (`weight`). Two templates resemble each other by the weight of what they share,
+against the weight of the lighter one: a short variant of a long template is its sibling.
+
+A family is founded by the first cluster that resembles no other, and keeps the id that follows from it. A cluster
+that descends from another (its successor over time, or a part split off) is of its family whatever it looks like.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import xxhash
+
+from streams.prompts.canonicalization.alignment import tokenize
+from streams.prompts.canonicalization.template import Template
+
+SIBLING_MIN = 0.5  # resemblance from which two templates are of one family
+RELATED_MIN = 0.2  # resemblance from which one may be the next version of the other
+PAIRS_MAX = 400  # of a template; a longer one is known by its first ones
+CANDIDATES_MAX = 8
+NAME_WORDS = 6
+DESCRIPTION_CHARS_MAX = 160
+SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]?")
+
+
+@dataclass(slots=True)
+class Family:
+    """A row of the table `families`."""
+
+    family_id: str
+    name: str
+    description: str
+    clusters: list[str] = field(default_factory=list)  # in order of joining
+
+
+def word_pairs(template: Template) -> frozenset[int]:
+    """Return the hashed pairs of neighbouring words of a template's constants."""
+    pairs: dict[int, None] = {}
+    for constant in template.constants:
+        words = [token.lower() for token in tokenize(constant) if token[0].isalnum()]
+        for first, second in zip(words, words[1:], strict=False):
+            pairs[xxhash.xxh3_64_intdigest(f"{first} {second}".encode("utf-8", "surrogatepass"))] = None
+            if len(pairs) >= PAIRS_MAX:
+                return frozenset(pairs)
+    return frozenset(pairs)
+
+
+class Resemblances:
+    """An index of the announced templates of a tenant by their word pairs."""
+
+    def __init__(self) -> None:
+        self.pairs: dict[str, frozenset[int]] = {}
+        self.holders: dict[int, set[str]] = {}
+
+    def put(self, cluster_id: str, template: Template) -> None:
+        self.remove(cluster_id)
+        pairs = word_pairs(template)
+        self.pairs[cluster_id] = pairs
+        for pair in pairs:
+            self.holders.setdefault(pair, set()).add(cluster_id)
+
+    def remove(self, cluster_id: str) -> None:
+        for pair in self.pairs.pop(cluster_id, ()):
+            holders = self.holders[pair]
+            holders.discard(cluster_id)
+            if not holders:
+                del self.holders[pair]
+
+    def nearest(self, template: Template, *, without: str) -> list[tuple[str, float]]:
+        """Return the most resembling clusters with their resemblance, best first."""
+        pairs = word_pairs(template)
+        votes: Counter[str] = Counter()
+        for pair in pairs:
+            holders = self.holders.get(pair, ())
+            if len(holders) <= 4 * CANDIDATES_MAX:  # what stands in many templates tells none of them
+                votes.update(holders)
+        ranked = sorted(votes, key=lambda cluster: (-votes[cluster], cluster))[: CANDIDATES_MAX + 1]
+        scored = [(cluster, self._resemblance(pairs, self.pairs[cluster])) for cluster in ranked if cluster != without]
+        return sorted(scored, key=lambda item: (-item[1], item[0]))
+
+    def _resemblance(self, one: frozenset[int], other: frozenset[int]) -> float:
+        lighter = min(self._weight(one), self._weight(other))
+        return self._weight(one & other) / lighter if lighter else 0.0
+
+    def _weight(self, pairs: Iterable[int]) -> int:
+        # Whole thousandths of a bit: a sum of integers does not depend on the order of a set.
+        many = 2 + len(self.pairs)
+        return sum(round(1000 * math.log2(many / (1 + len(self.holders.get(pair, ()))))) for pair in pairs)
+
+
+def name_of(template: Template) -> str:
+    """Name a template by its most telling fixed words, in their order."""
+    words = [word for constant in template.constants for word in re.findall(r"[^\W\d_][\w'-]*", constant)]
+    telling = [word for word in words if len(word) > 2 and word.lower() not in COMMON]
+    chosen = list(dict.fromkeys(word.lower() for word in (telling or words)))[:NAME_WORDS]
+    joined = " ".join(chosen)[:60]
+    return joined.capitalize() or "Unnamed"
+
+
+def description_of(template: Template) -> str:
+    """Describe a template by its longest opening sentence of fixed words, with its slots shown."""
+    shown = template.show()
+    sentences = [sentence.strip() for sentence in SENTENCE.findall(shown[:2_000])]
+    words = [(sum(word.isalpha() for word in sentence.split()), sentence) for sentence in sentences]
+    best = next((sentence for count, sentence in words if count >= 4), max(words, default=(0, shown))[1])
+    return best if len(best) <= DESCRIPTION_CHARS_MAX else best[: DESCRIPTION_CHARS_MAX - 1] + "…"
+
+
+COMMON = frozenset(
+    "the and for with you your are act was this that from into will have has not can our his her its their them they "
+    "following given based about using use please provide should would could what which who how when where does did".split()
+)

@@ -1,0 +1,191 @@
+"""Turn clusters of prompts into templates with slots and versions, and say when a template evolves.
+
+Pure: no clock, no randomness, no input or output, no Faust. One `Canonicalization` is one tenant; it is fed what
+clustering decided, step by step, and can be rebuilt from its rows at any step to go on in exactly the same way.
+
+Intuition: lay a cluster's prompts over each other like tracing paper. Where all of them show the same ink is the
+template, where they blur are its slots. The first sheets show too much (whatever they happen to share), so a
+template is only announced when new sheets stop changing the picture. From then on each prompt is *read* with it,
+and the prompts that cannot be read are the interesting ones: alone they are noise; when several agree on another
+picture, the caller has changed the template.
+
+The life of a cluster
+  1. Learning. The template is learnt again at geometrically growing member counts (`alignment.py`, `template.py`).
+  2. Settling (`settling.py`). After `MEMBERS_MIN` members, the last `STEADY_MIN` of them parsed without a change: CREATED, version
+     1.0.0. If the cluster resembles an elder one that fell silent when it came up, it is that one's next
+     version instead; while that is still open, the announcement waits (`WAITING_MEMBERS_MAX`).
+  3. Watching (`watching.py`). Every member is read with the current version, else with earlier ones (stragglers), else it is
+     *strange*. When enough strange members agree, or the newest members suddenly share words in a slot, a new
+     version begins (`evolution.py`): UPDATED, SLOT_ADDED or SLOT_REMOVED. When the values of a slot move to
+     another kind, or the prompts away from the cluster's centre, DRIFT_DETECTED (`drift.py`).
+  4. What clustering does to a cluster (merged, split, retired, revived) becomes an event if it was ever announced.
+
+Every announcement is an event with ids that follow from the cluster, the version and the newest member, so a
+replay gives the same events. Ages are counted in the tenant's prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from schemas import ids
+from schemas.events import EvolutionEvent, EvolutionType
+from schemas.prompts import Assignment, CanonicalizedPrompt, ClusterChange, ClusterChangeKind, ClusteredStep
+from streams.prompts.canonicalization import rows
+from streams.prompts.canonicalization.announcements import announce
+from streams.prompts.canonicalization.cluster import ClusterState
+from streams.prompts.canonicalization.settling import learn_on, relearn
+from streams.prompts.canonicalization.tenant import Tenant
+from streams.prompts.canonicalization.watching import watch
+
+ARRIVALS_KEPT = 16  # what the rate of a cluster is taken from
+
+EVENT_OF_CHANGE = {
+    ClusterChangeKind.MERGED: EvolutionType.CLUSTER_MERGED,
+    ClusterChangeKind.SPLIT: EvolutionType.CLUSTER_SPLIT,
+    ClusterChangeKind.RETIRED: EvolutionType.RETIRED,
+    ClusterChangeKind.REVIVED: EvolutionType.REVIVED,
+    ClusterChangeKind.DISSOLVED: EvolutionType.RETIRED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`version` names the policy decisions are made under; a change takes effect at a restart."""
+
+    version: str = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text as the state of now reads it, with the template it was read with; `raw`: with none."""
+
+    template: str
+    slots: dict[str, str]
+    version: str | None
+    family_id: str | None
+    raw: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A prompt as its template reads it (None for a step that placed none), and the events it set off."""
+
+    prompt: CanonicalizedPrompt | None
+    events: list[EvolutionEvent] = field(default_factory=list)
+
+
+class Canonicalization:
+    """One tenant's templates."""
+
+    def __init__(self, tenant: str, policy: Policy, stored: Iterable[tuple[str, str, bytes]] = ()) -> None:
+        self.policy = policy
+        self.tenant = Tenant(tenant, *rows.load(tenant, stored))
+
+    def apply(self, step: ClusteredStep) -> Outcome:
+        """Take one step of clustering; return the prompt as its template reads it, and what that showed."""
+        if step.change is not None:
+            return Outcome(None, self._changed(step.change))
+        assert step.assignment is not None
+        return self._assigned(step.assignment)
+
+    def read(self, cluster_id: str, text: str) -> Reading:
+        """Read a text with what is known of a cluster now: its latest lesson, announced or not, then its versions."""
+        state = self.tenant.clusters.get(cluster_id)
+        number = state.version.number if state is not None and state.version else None
+        for template, version in state.readers() if state is not None else ():
+            values = template.parse(text)
+            if values is not None:
+                slots = dict(zip(template.names, values, strict=True))
+                return Reading(template.show(), slots, version, state.family_id if state else None, raw=False)
+        return Reading(text, {}, number, state.family_id if state else None, raw=True)
+
+    def finish_learning(self) -> None:
+        """Learn the clusters that are not announced once more, from all there is: the stream has ended."""
+        for cluster_id in sorted(self.tenant.clusters):
+            state = self.tenant.clusters[cluster_id]
+            if state.version is None and state.pool:
+                relearn(state)
+
+    def dirty(self) -> list[tuple[str, str, bytes | None]]:
+        """Return the rows written since the last call as (table, key, row); None deletes."""
+        return self.tenant.written()
+
+    def _assigned(self, assignment: Assignment) -> Outcome:
+        tenant = self.tenant
+        if assignment.duplicate:
+            return Outcome(CanonicalizedPrompt(assignment=assignment))
+        if assignment.sequence == 0:
+            tenant.tick()
+        left = tenant.clusters.get(assignment.previous_cluster_id or "")
+        if left is not None and left.cluster_id != assignment.cluster_id:
+            left.forget(assignment.prompt.prompt_id)
+            tenant.touch(left)
+        if assignment.cluster_id is None:
+            return Outcome(CanonicalizedPrompt(assignment=assignment))
+        state = tenant.state_of(assignment.cluster_id)
+        events = self._join(state, assignment)
+        return Outcome(canonicalized(state, assignment), events)
+
+    def _join(self, state: ClusterState, assignment: Assignment) -> list[EvolutionEvent]:
+        prompt, live = assignment.prompt, assignment.sequence == 0
+        state.members += 1
+        if live or not state.newest_id:
+            state.newest_id, state.partition, state.offset = prompt.prompt_id, prompt.partition, prompt.offset
+            state.occurred_at_ms = prompt.created_at_ms
+        if live:
+            state.arrivals = [*state.arrivals[1 - ARRIVALS_KEPT :], self.tenant.clock]
+        join = learn_on if state.version is None else watch
+        return join(self.tenant, state, assignment, live=live)
+
+    def _changed(self, change: ClusterChange) -> list[EvolutionEvent]:
+        tenant, kind = self.tenant, change.kind
+        if kind is ClusterChangeKind.FOUNDED:
+            tenant.state_of(change.cluster_id)
+            return []
+        state = tenant.clusters.get(change.cluster_id)
+        if state is None:
+            return []
+        tenant.touch(state)
+        events: list[EvolutionEvent] = []
+        if state.version is not None:
+            details = {"other_cluster_ids": list(change.other_cluster_ids)} if change.other_cluster_ids else {}
+            reason = change.reason or f"clustering reported it as {kind.value.lower()}"
+            event = announce(
+                tenant.name, state, EVENT_OF_CHANGE[kind], reason, detected_by="clustering", details=details
+            )
+            events.append(event)
+        if kind is ClusterChangeKind.MERGED:
+            for other_id in change.other_cluster_ids:
+                other = tenant.clusters.get(other_id)
+                if other is not None:
+                    state.absorb(other)
+                    events += tenant.drop(other, heir=state)
+        elif kind is ClusterChangeKind.SPLIT:
+            # What was learnt from parts that have left is doubtful; the next members settle it.
+            state.learn_at = state.members + 1
+        elif kind is ClusterChangeKind.DISSOLVED:
+            events += tenant.drop(state, heir=None)
+        return events
+
+
+def canonicalized(state: ClusterState, assignment: Assignment) -> CanonicalizedPrompt:
+    """Read a prompt with the newest announced version that parses it."""
+    newest = state.version
+    if newest is None:
+        return CanonicalizedPrompt(assignment=assignment, family_id=state.family_id)
+    number, slots, raw = newest.number, {}, True
+    for version in reversed(state.versions):
+        values = version.template.parse(assignment.prompt.text)
+        if values is not None:
+            number, slots, raw = version.number, dict(zip(version.template.names, values, strict=True)), False
+            break
+    return CanonicalizedPrompt(
+        assignment=assignment,
+        family_id=state.family_id,
+        template_id=ids.template_id(state.cluster_id, number),
+        template_version=number,
+        slots=slots,
+        raw=raw,
+    )

@@ -1,0 +1,118 @@
+"""Rows of the tables `templates` and `families`, and back.
+
+Keys begin with `tenant/`. A cluster is one head row (`tenant/cluster`) and one row a kept text (`tenant/cluster/7`),
+so that a new member writes a small head and one text, not the whole pool.
+
+    templates   tenant/<cluster>           head: counts, roles of the pool's places, versions, sketches
+                tenant/<cluster>/<place>   one kept text
+    families    tenant/                    the tenant's prompt count
+                tenant/<family>            name, description, clusters
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from schemas.errors import StateIncompatible
+from streams.prompts.canonicalization.cluster import ClusterState, Sample, Version
+from streams.prompts.canonicalization.families import Family
+from streams.prompts.canonicalization.slots import Sketch
+from streams.prompts.canonicalization.template import Template
+
+FORMAT = 1
+TEMPLATES, FAMILIES = "templates", "families"
+PLAIN_FIELDS = (
+    "cluster_id born_at members arrivals newest_id partition offset occurred_at_ms family_id since_version steady "
+    "learn_at look_at strange succeeded_by recent base odd"
+).split()
+
+
+def pack(value: object) -> bytes:
+    return zlib.compress(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS), 1)
+
+
+def unpack(row: bytes) -> Any:
+    return orjson.loads(zlib.decompress(row))
+
+
+def head_of(state: ClusterState) -> bytes:
+    plain = {name: getattr(state, name) for name in PLAIN_FIELDS}
+    return pack(
+        {
+            "format": FORMAT,
+            **plain,
+            "template": _template_out(state.template),
+            "versions": [[version.number, _template_out(version.template)] for version in state.versions],
+            "sketches": [[s.seen, s.empty, s.lengths, s.hashes, list(s.top.items())] for s in state.sketches],
+        }
+    )
+
+
+def head_from(row: bytes) -> ClusterState:
+    fields = unpack(row)
+    if fields.pop("format") != FORMAT:
+        raise StateIncompatible("reading a row of `templates`: written in another format", hint="promptloom rebuild")
+    state = ClusterState(**{name: fields[name] for name in PLAIN_FIELDS})
+    state.template = _template_in(fields["template"])
+    state.versions = [Version(number, _template_of(template)) for number, template in fields["versions"]]
+    state.sketches = [
+        Sketch(seen, empty, {int(digits): count for digits, count in lengths.items()}, hashes, dict(top))
+        for seen, empty, lengths, hashes, top in fields["sketches"]
+    ]
+    return state
+
+
+def family_to(family: Family) -> bytes:
+    return pack(asdict(family))
+
+
+def sample_to(sample: Sample) -> bytes:
+    # A lone surrogate is no JSON; it travels as the bytes it came as.
+    text = sample.text.encode("utf-8", "surrogatepass")
+    head = orjson.dumps([sample.prompt_id, sample.similarity, sample.reading])
+    return zlib.compress(head + b"\n" + text, 1)
+
+
+def sample_from(row: bytes) -> Sample:
+    head, text = zlib.decompress(row).split(b"\n", 1)
+    prompt_id, similarity, reading = orjson.loads(head)
+    return Sample(prompt_id, text.decode("utf-8", "surrogatepass"), similarity, reading)
+
+
+def load(tenant: str, rows: Iterable[tuple[str, str, bytes]]) -> tuple[int, dict[str, ClusterState], dict[str, Family]]:
+    """Rebuild a tenant's prompt count, clusters and families; `rows` come in any order."""
+    clock, clusters, families = 0, {}, {}
+    samples: list[tuple[str, int, Sample]] = []
+    for table, key, row in rows:
+        rest = key.removeprefix(f"{tenant}/")
+        if table == FAMILIES:
+            if rest:
+                families[rest] = Family(**unpack(row))
+            else:
+                clock = unpack(row)["clock"]
+        elif "/" in rest:
+            cluster_id, number = rest.rsplit("/", 1)
+            samples.append((cluster_id, int(number), sample_from(row)))
+        else:
+            clusters[rest] = head_from(row)
+    for cluster, place, sample in sorted(samples, key=lambda item: item[:2]):
+        clusters[cluster].pool[place] = sample
+        clusters[cluster].stored.add(place)
+    return clock, clusters, families
+
+
+def _template_out(template: Template | None) -> list[list[str]] | None:
+    return [list(template.constants), list(template.names)] if template else None
+
+
+def _template_of(fields: list[list[str]]) -> Template:
+    return Template(tuple(fields[0]), tuple(fields[1]))
+
+
+def _template_in(fields: list[list[str]] | None) -> Template | None:
+    return _template_of(fields) if fields else None

@@ -1,0 +1,292 @@
+"""What a slot is called, what kind of values it takes, and how they are distributed.
+
+Pure. A *name* comes from the constant text around the slot, nearest evidence first: an XML tag, a quoted key, a
+label before a colon, a label after a dash, the words before it, the words after it, its position. A *type* is what
+nearly all values have in common (`TYPE_SHARE_MIN`); the most specific type wins. *Statistics* are a sketch
+(`Sketch`) of fixed size whatever the number of values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import xxhash
+
+from schemas.events import Slot, SlotType
+from streams.prompts.canonicalization.languages import CODE_MARKS, LANGUAGE_NAMES
+from streams.prompts.canonicalization.template import Template, literals
+
+NAME_CHARS_MAX = 40
+NAME_WORDS_MAX = 4
+EXAMPLES_MAX = 5
+EXAMPLE_CHARS_MAX = 200
+TYPE_SHARE_MIN = 0.9  # of the values that must fit a type
+ENUM_VALUES_MAX = 12
+ENUM_CHARS_MAX = 40
+ENUM_REPEATS_MIN = 3  # an enum shows each of its values this often on average
+SHORT_CHARS_MAX = 120  # median length up to which text is short
+KEPT_HASHES = 64  # of the distinct-value sketch: an error of about 12 %
+TOP_VALUES = 8
+TOP_CHARS_MAX = 80
+
+TAG = re.compile(r"<([\w:-]{1,40})(?:\s[^<>]*)?>\s*[\"'`]*$")
+QUOTED_KEY = re.compile(r"[\"']([\w -]{1,40})[\"']\s*[:=]\s*[\"'\[{]*$")
+LABEL = re.compile(r"([^\W_][\w '/()-]{0,60}?)\]?\**\s*(?:[:：=]|->|=>)\s*[\"'`“「『«(<\[{*]*\s*$")
+BEGIN = re.compile(r"\[?(?:BEGIN|START)[ _](\w{1,30})\]?:?\s*$", re.IGNORECASE)
+DESCRIBED = re.compile(r"^[\"'`”]*\s+[-–—:]\s+(?:the |a |an )?([^\W\d_][\w ]{1,40})", re.IGNORECASE)
+WORDS_BEFORE = re.compile(r"([^\W\d_]\w*)[\s\"'`“「『«(<\[{#$-]*$")
+WORDS_AFTER = re.compile(r"^[\"'`”)\]]*[ -]([^\W\d_]\w*)")
+FILLER_WORDS = frozenset(
+    "a an and are as at be by for from following given in into is it its like of on or that the their this to "
+    "using was with your my our about following please what how".split()
+)
+
+FITS: tuple[tuple[SlotType, re.Pattern[str]], ...] = (
+    (SlotType.INTEGER, re.compile(r"[+-]?\d{1,3}(?:,\d{3})+|[+-]?\d+")),
+    (SlotType.NUMBER, re.compile(r"[+-]?(?:\d+(?:[.,]\d+)*|\.\d+)(?:[eE][+-]?\d+)?\s?%?")),
+    (SlotType.TIME, re.compile(r"\d{1,2}:\d{2}(?::\d{2})?(?:\s?[AaPp]\.?[Mm]\.?)?|\d{1,2}\s?[AaPp]\.?[Mm]\.?")),
+    (
+        SlotType.DATE,
+        re.compile(
+            r"\d{4}-\d{1,2}-\d{1,2}(?:[T ]\d{2}:\d{2}.*)?|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{4}年\d{1,2}月\d{1,2}日"
+            r"|(?:\w+,? )?(?:\d{1,2}(?:st|nd|rd|th)? )?[A-Z][a-z]{2,8}\.?,? (?:\d{1,2}(?:st|nd|rd|th)?,? )?\d{4}"
+        ),
+    ),
+    (SlotType.EMAIL, re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")),
+    (SlotType.URL, re.compile(r"(?:https?|ftp)://\S+|www\.\S+\.\S+")),
+    (SlotType.PATH, re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?(?:[/\\][\w.@+-]+)+[/\\]?|[\w.-]+(?:/[\w.-]+)+")),
+)
+NAME_LIKE = re.compile(r"(?:[^\W\d_a-z][\w.'’-]*)(?: (?:de|van|von|la|of|the|and|&|[^\W\d_a-z][\w.'’-]*)){0,4}")
+LIST_ITEM = re.compile(r"^\s*(?:[-*•]|\d+[.)]|[A-Za-z][.)]|\w[\w ]{0,20}:)\s", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Sketch:
+    """Counts of a slot's values in bounded space: how many, how long, how many different, which ones most."""
+
+    seen: int = 0
+    empty: int = 0
+    lengths: dict[int, int] = field(default_factory=dict)  # by number of binary digits of the length
+    hashes: list[int] = field(default_factory=list)  # the KEPT_HASHES smallest, ascending
+    top: dict[str, int] = field(default_factory=dict)
+
+    def add(self, value: str) -> None:
+        self.seen += 1
+        if not value:
+            self.empty += 1
+        digits = len(value).bit_length()
+        self.lengths[digits] = self.lengths.get(digits, 0) + 1
+        mark = xxhash.xxh3_64_intdigest(value.encode("utf-8", "surrogatepass"))
+        if len(self.hashes) < KEPT_HASHES or mark < self.hashes[-1]:
+            if mark not in self.hashes:
+                self.hashes.append(mark)
+                self.hashes.sort()
+                del self.hashes[KEPT_HASHES:]
+        if len(value) <= TOP_CHARS_MAX:
+            self._count(value)
+
+    def _count(self, value: str) -> None:
+        """Count by Space-Saving: a newcomer takes the place, and the count, of the least frequent."""
+        if value in self.top or len(self.top) < 2 * TOP_VALUES:
+            self.top[value] = self.top.get(value, 0) + 1
+            return
+        least = min(self.top, key=lambda known: (self.top[known], known))
+        self.top[value] = self.top.pop(least) + 1
+
+    def distinct(self) -> int:
+        """Return about how many different values were seen."""
+        if len(self.hashes) < KEPT_HASHES:
+            return len(self.hashes)
+        return round((KEPT_HASHES - 1) * 2**64 / self.hashes[-1])
+
+    def summary(self) -> dict[str, Any]:
+        most = sorted(self.top.items(), key=lambda item: (-item[1], item[0]))[:TOP_VALUES]
+        return {
+            "values": self.seen,
+            "empty": self.empty,
+            "distinct": self.distinct(),
+            "length_p50": self._length(50),
+            "length_p95": self._length(95),
+            "top": [[value, count] for value, count in most if count > 1],
+        }
+
+    def _length(self, percent: int) -> int:
+        """Return an upper bound of a percentile of the lengths, a power of two less one."""
+        reached = 0
+        for digits in sorted(self.lengths):
+            reached += self.lengths[digits]
+            if reached * 100 >= percent * self.seen:
+                return (1 << digits) - 1
+        return 0
+
+
+def name_slots(template: Template) -> Template:
+    """Name each slot from the constants around it; names are unique and equal no literal."""
+    taken = literals(template.constants)
+    names: list[str] = []
+    for position, (before, after) in enumerate(zip(template.constants, template.constants[1:], strict=False), 1):
+        base = _from_context(before, after) or f"slot_{position}"
+        name, number = base, 1
+        while name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        taken.add(name)
+        names.append(name)
+    return template.named(names)
+
+
+def _from_context(before: str, after: str) -> str:
+    line = before.rstrip(" \t\n").rsplit("\n", 1)[-1] + ("\n" if before.endswith("\n") else "")
+    for pattern in (TAG, QUOTED_KEY, BEGIN, LABEL):
+        found = pattern.search(line)
+        if found and (name := _slug(found.group(1))):
+            return name
+    first = after.split("\n", 1)[0]
+    for pattern, text in ((DESCRIBED, first), (WORDS_BEFORE, line), (WORDS_AFTER, first)):
+        found = pattern.search(text)
+        if found and (name := _slug(found.group(1))) and name not in FILLER_WORDS:
+            return name
+    words = [word for word in re.findall(r"[^\W\d_]\w+", line.lower()) if word not in FILLER_WORDS]
+    return _slug(" ".join(words[-2:])) if words else ""
+
+
+def _slug(label: str) -> str:
+    words = re.findall(r"\w+", label.lower().replace("'", ""))
+    kept = [word for word in words if word not in FILLER_WORDS] or words
+    return "_".join(kept[-NAME_WORDS_MAX:]).strip("_")[:NAME_CHARS_MAX]
+
+
+def describe(template: Template, columns: Sequence[Sequence[str]], sketches: Sequence[Sketch]) -> tuple[Slot, ...]:
+    """Return the slots of a template with type, examples and statistics.
+
+    Args:
+        columns: for each slot its values in the sample texts.
+    """
+    slots = []
+    for position, (name, values, sketch) in enumerate(zip(template.names, columns, sketches, strict=True)):
+        filled = [value for value in values if value.strip()]
+        kind, detail, share = type_of(filled)
+        slots.append(
+            Slot(
+                name=name,
+                position=position,
+                type=kind,
+                optional=sketch.empty > 0,
+                repeated=bool(filled) and _share(filled, _repeats) >= TYPE_SHARE_MIN,
+                confidence=round(share * (1 - 1 / (1 + len(set(filled)))), 4),
+                examples=_examples(filled),
+                detail=detail,
+                statistics=sketch.summary(),
+            )
+        )
+    return tuple(slots)
+
+
+def type_of(values: Sequence[str]) -> tuple[SlotType, dict[str, Any], float]:
+    """Return the type of non-empty values, its detail, and the share of values that fit it."""
+    if not values:
+        return SlotType.TEXT_SHORT, {}, 0.0
+    stripped = [value.strip() for value in values]
+    for kind, pattern in FITS:
+        share = _share(stripped, lambda value, pattern=pattern: pattern.fullmatch(value) is not None)  # type: ignore[misc]
+        if share >= TYPE_SHARE_MIN:
+            return kind, {}, share
+    if (share := _share(stripped, lambda value: value.lower() in LANGUAGE_NAMES)) >= TYPE_SHARE_MIN:
+        return SlotType.LANGUAGE, {}, share
+    counts = Counter(stripped)
+    if (
+        len(counts) <= ENUM_VALUES_MAX
+        and len(stripped) >= ENUM_REPEATS_MIN * len(counts)
+        and max(map(len, counts)) <= ENUM_CHARS_MAX
+    ):
+        return SlotType.ENUM, {"values": sorted(counts)}, 1.0
+    if (share := _share(stripped, _is_json)) >= TYPE_SHARE_MIN:
+        return SlotType.JSON, {}, share
+    languages = Counter(language for value in stripped if (language := code_language(value)))
+    if languages and (share := sum(languages.values()) / len(stripped)) >= MAJORITY_CODE:
+        most = max(sorted(languages), key=lambda language: languages[language])
+        return SlotType.CODE, {"language": most} if most != "unknown" else {}, share
+    if (share := _share(stripped, lambda value: NAME_LIKE.fullmatch(value) is not None)) >= TYPE_SHARE_MIN:
+        return SlotType.NAME, {}, share
+    median = sorted(map(len, stripped))[len(stripped) // 2]
+    return (SlotType.TEXT_SHORT if median <= SHORT_CHARS_MAX else SlotType.TEXT_LONG), {}, 1.0
+
+
+MAJORITY_CODE = 0.7  # snippets are short: not each one shows what it is
+
+
+def code_language(value: str) -> str | None:
+    """Return the programming language a value looks like, or None."""
+    scores = {language: len(marks.findall(value)) for language, marks in CODE_MARKS.items()}
+    best = max(sorted(scores), key=lambda language: scores[language])
+    return best if scores[best] >= 2 or (scores[best] == 1 and ("\n" in value or best == "sql")) else None
+
+
+def _share(values: Sequence[str], fits: Callable[[str], bool]) -> float:
+    return sum(map(fits, values)) / len(values)
+
+
+def _is_json(value: str) -> bool:
+    if value[:1] not in "{[":
+        return False
+    try:
+        orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _repeats(value: str) -> bool:
+    return len(LIST_ITEM.findall(value)) >= 2
+
+
+def _examples(values: Sequence[str]) -> tuple[str, ...]:
+    different = list(dict.fromkeys(value[:EXAMPLE_CHARS_MAX] for value in values))
+    return tuple(sorted(different[: 4 * EXAMPLES_MAX], key=lambda value: (len(value), value))[:EXAMPLES_MAX])
+
+
+def json_schema(slots: Sequence[Slot]) -> dict[str, Any]:
+    """Return a JSON Schema (2020-12) that the slot values of a template satisfy."""
+    properties: dict[str, Any] = {}
+    for slot in slots:
+        rule: dict[str, Any] = {"type": "string"}
+        if slot.type is SlotType.ENUM:
+            rule["enum"] = [*slot.detail["values"], *([""] if slot.optional else [])]
+        elif slot.type in PATTERNS:
+            rule["pattern"] = (
+                f"^\\s*(?:{PATTERNS[slot.type]})\\s*$" if not slot.optional else f"^\\s*(?:{PATTERNS[slot.type]})?\\s*$"
+            )
+        rule["x-type"] = slot.type.value
+        properties[slot.name] = rule
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": properties,
+        "required": [slot.name for slot in slots],
+        "additionalProperties": False,
+    }
+
+
+PATTERNS = {kind: pattern.pattern for kind, pattern in FITS}
+
+
+def problems(template: Template, slots: Sequence[Slot], text: str) -> list[str]:
+    """Return what keeps a prompt from being a valid filling of a template; empty = valid."""
+    values = template.parse(text)
+    if values is None:
+        return ["the constants of the template are not all there, in order"]
+    found = []
+    for slot, value in zip(slots, values, strict=True):
+        if not value.strip():
+            if not slot.optional:
+                found.append(f"{slot.name} is empty")
+        elif slot.type is SlotType.ENUM and value.strip() not in slot.detail["values"]:
+            found.append(f"{slot.name} is none of its known values")
+        elif slot.type in PATTERNS and not re.fullmatch(PATTERNS[slot.type], value.strip()):
+            found.append(f"{slot.name} is no {slot.type.value}")
+    return found

@@ -1,0 +1,125 @@
+"""Watch an announced template: read each new member, and notice when the members stop being what it says.
+
+Pure. Looks at the newest members are spaced geometrically (`LOOK_EVERY`, `LOOK_SHARE`), so that a cluster of any
+size costs a constant share of the work, and the chance of a false alarm grows with its logarithm only.
+"""
+
+from __future__ import annotations
+
+from schemas.events import EvolutionEvent, EvolutionType
+from schemas.prompts import Assignment
+from streams.prompts.canonicalization import versions
+from streams.prompts.canonicalization.announcements import announce
+from streams.prompts.canonicalization.cluster import CURRENT, STRANGE, ClusterState, Sample, shortened
+from streams.prompts.canonicalization.drift import moved
+from streams.prompts.canonicalization.evolution import AGREEING_MIN, compare, new_words, proposal
+from streams.prompts.canonicalization.slots import name_slots
+from streams.prompts.canonicalization.template import Template, learn
+from streams.prompts.canonicalization.tenant import Tenant
+
+LOOK_EVERY = 4  # members between two looks at the newest ones, while a version is young
+LOOK_SHARE = 32  # later, one look each time this part of the version's members came anew
+STRANGE_EVERY = 4  # strange members between two attempts to make sense of them
+DOMINANT_SHARE = 0.6  # of the newest members that are strange when the caller has moved to another wording
+KEPT_WORDS_MIN = 0.7  # of a template's fixed words that a refinement of it keeps
+
+
+def watch(tenant: Tenant, state: ClusterState, assignment: Assignment, *, live: bool) -> list[EvolutionEvent]:
+    """Take a member into an announced cluster."""
+    prompt = assignment.prompt
+    reading = state.reading(prompt.text)
+    version = state.versions[-1]
+    values = version.template.parse(prompt.text) if reading == CURRENT else None
+    if values is not None:
+        state.count(values)
+    text = shortened(prompt.text, version.template, values)
+    state.keep(Sample(prompt.prompt_id, text, round(assignment.similarity * 1e6), reading), recent=live)
+    state.since_version += 1
+    if reading == STRANGE:
+        state.strange += 1
+        if state.strange % STRANGE_EVERY == 0:
+            return _about_strangers(tenant, state)
+        if state.strange < STRANGE_EVERY:
+            _refine(state)
+        return []
+    if live and state.since_version >= state.look_at:
+        state.look_at = state.since_version + max(LOOK_EVERY, state.since_version // LOOK_SHARE)
+        return _about_newest(tenant, state)
+    return []
+
+
+def _about_strangers(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
+    """Make sense of the members that no version parses: a new version, or a template learnt too narrowly."""
+    current, suspects = state.versions[-1].template, state.suspects()
+    texts = [sample.text for sample in suspects]
+    proposed = proposal(current, [sample.text for sample in state.bases()], texts)
+    newest = list(state.recents())[-AGREEING_MIN:]
+    dominant = sum(sample.reading == STRANGE for sample in newest) >= DOMINANT_SHARE * len(newest)
+    if proposed is not None and compare(current, proposed).is_change:
+        if dominant:
+            return _new_version(tenant, state, proposed, texts, "wording", "agree on another wording")
+        return []
+    _refine(state)
+    draft = state.template
+    if draft is None or draft.constants == current.constants or len(suspects) < AGREEING_MIN:
+        return []
+    if sum(draft.parse(text) is not None for text in texts) < AGREEING_MIN:
+        return []
+    return _new_version(
+        tenant, state, draft, [s.text for s in state.samples()], "refinement", "show that a part varies"
+    )
+
+
+def _refine(state: ClusterState) -> None:
+    """Learn the draft again with the strange members, if that leaves most of the template as it is."""
+    current = state.versions[-1].template
+    learnt = learn([sample.text for sample in state.samples()])
+    difference = compare(current, learnt)
+    if difference.gained == 0 and difference.kept >= KEPT_WORDS_MIN and learnt.slots:
+        state.template = name_slots(learnt)
+
+
+def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
+    """Look whether the newest members, though they parse, have something new in common, or other values."""
+    current = state.versions[-1].template
+    newest = [sample for sample in state.recents() if sample.reading == CURRENT][-AGREEING_MIN:]
+    base = [sample.text for sample in state.bases()]
+    if len(newest) == AGREEING_MIN and len(base) >= AGREEING_MIN:
+        texts = [sample.text for sample in newest]
+        if new_words(current, base, texts):
+            proposed = proposal(current, base, texts)
+            if proposed is not None and compare(current, proposed).gained:
+                return _new_version(tenant, state, proposed, texts, "wording", "share words that earlier ones lack")
+    found = moved(state)
+    if found is None:
+        return []
+    event = announce(
+        tenant.name, state, EvolutionType.DRIFT_DETECTED, found.reason, detected_by="drift", details=found.details
+    )
+    state.begin_anew()
+    return [event]
+
+
+def _new_version(
+    tenant: Tenant, state: ClusterState, proposed: Template, texts: list[str], detector: str, finding: str
+) -> list[EvolutionEvent]:
+    before = state.versions[-1]
+    template = name_slots(proposed)
+    kind = versions.kind_of_change(before.template, template)
+    if detector == "wording":
+        state.keep_only(set(texts))
+    state.begin(template, versions.following(before.number, kind))
+    tenant.touch(state)
+    tenant.resemblances.put(state.cluster_id, template)
+    event = announce(
+        tenant.name,
+        state,
+        kind,
+        f"{len(texts)} prompts {finding}: {versions.in_words(before.template, template, kind)}",
+        detected_by=detector,
+        family=tenant.family_of(state),
+        previous=before.number,
+        diff=versions.unified_diff(before.template, template),
+        versioned=True,
+    )
+    return [event, *tenant.replace_in_family(state)]
