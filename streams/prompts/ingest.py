@@ -12,7 +12,7 @@ What becomes of odd input (each line has a test in `tests/unit/test_ingest.py`):
     null in a field                                                as if the field were absent
     unknown fields, also inside usage and messages                 kept in metadata; dropped, and counted, if too large
     lone surrogates                                                U+FFFD each, and counted
-    NUL in the text                                                kept, and counted; in metadata U+2400
+    NUL                                                            kept, and counted in the text
     {{braces}}, byte order marks, any other character              kept as they are
     created_at unreadable, before 2000, a day past the record      the record's time; the original is kept
     created_at without an offset                                   taken as UTC
@@ -21,14 +21,13 @@ What becomes of odd input (each line has a test in `tests/unit/test_ingest.py`):
 What is kept or counted stands in the metadata under the reserved key `promptloom`. The same record always
 gives the same prompt: its id is the client's, or derives from topic, partition and offset.
 
-NUL has no place in Postgres text: the sink writes U+2400 (␀) for it there and in slot values, which the
+NUL has no place in Postgres: the sink writes U+2400 (␀) for it (`connectors/postgres/storable.py`), which the
 count makes visible; Kafka and every decision keep the original.
 """
 
 from __future__ import annotations
 
 import base64
-import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -48,8 +47,6 @@ from streams.prompts import chat
 NOTES_KEY = "promptloom"
 PROBLEMS_SHOWN_MAX = 3
 CREATED_AT_CHARS_KEPT_MAX = 100  # of an unreadable created_at
-NUL_ESCAPE = re.compile(rb"\\\\|(?P<nul>\\u0000)")  # an escaped backslash is taken along, so `\\u0000` is none
-NUL_SYMBOL = "\u2400".encode()
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # A client that writes Avro with this schema needs to publish nothing.
@@ -233,12 +230,9 @@ def _metadata_json(metadata: dict[str, Any], notes: dict[str, Any], unknown: dic
 
 def _json(value: dict[str, Any]) -> bytes:
     try:
-        encoded = orjson.dumps(value, default=_plain)
+        return orjson.dumps(value, default=_plain)
     except orjson.JSONEncodeError as error:
         raise InvalidPrompt(f"reading a prompt: the metadata cannot be kept as JSON: {error}") from None
-    if rb"\u0000" not in encoded:
-        return encoded
-    return NUL_ESCAPE.sub(lambda match: NUL_SYMBOL if match["nul"] else match[0], encoded)
 
 
 def _plain(value: object) -> str:
