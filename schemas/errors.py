@@ -5,6 +5,8 @@
         + UndecodableRecord        no known encoding, or a broken one
         + InvalidPrompt            decoded, but not a prompt (missing text, wrong type, too large, ...)
         + ConflictingDuplicate     an id seen before with another text
+        + UnwritableRow            a sink's database does not take what the record holds
+      x RecordTooLarge             a result that no topic would take: its record is dead-lettered
       x SchemaUnavailable          a schema id or fingerprint that cannot be resolved (yet)
       x ServiceError               something outside is at fault: the partition is held
         + ServiceUnavailable       no answer, time-out, 5xx: retry with backoff
@@ -43,6 +45,14 @@ class InvalidPrompt(InputError):
 
 class ConflictingDuplicate(InputError):
     """A prompt id was used before in this tenant, for another text."""
+
+
+class UnwritableRow(InputError):
+    """A sink's database refuses a row of the record, whatever is tried."""
+
+
+class RecordTooLarge(PromptloomError):
+    """What a record led to is larger than any topic takes; the same record will always fail."""
 
 
 class SchemaUnavailable(PromptloomError):

@@ -6,7 +6,7 @@ Rooms see tables, units and connectors only through these. A conformance suite i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,6 +105,39 @@ class WriterSchemas(Protocol):
 
         Raises SchemaUnavailable when nobody knows it, ServiceUnavailable when the one to ask does not answer.
         """
+
+
+class Observer(Protocol):
+    """What the engine tells of its work, as it happens; must be quick and must not raise."""
+
+    def unit_done(self, stage: str, records: int, seconds: float) -> None:
+        """A unit completed; `seconds` is the handler's time."""
+
+    def published(self, topic: str, size_bytes: int) -> None:
+        """A record was handed to the producer."""
+
+    def dead_lettered(self, stage: str, kind: str) -> None:
+        """A record went to the dead letters, for an error of this class name (counted when committed)."""
+
+    def failed(self, stage: str, kind: str) -> None:
+        """Something failed and is tried again: a held partition, or a session that starts over."""
+
+    def lag(self, topic: str, partition: int, records: int) -> None:
+        """How many records of a partition are readable but not processed yet."""
+
+    def count(self, name: str, amount: float, labels: Mapping[str, str]) -> None:
+        """A committed unit added to a counter of the app."""
+
+
+class NullObserver:
+    """An `Observer` nobody reads."""
+
+    def unit_done(self, stage: str, records: int, seconds: float) -> None: ...
+    def published(self, topic: str, size_bytes: int) -> None: ...
+    def dead_lettered(self, stage: str, kind: str) -> None: ...
+    def failed(self, stage: str, kind: str) -> None: ...
+    def lag(self, topic: str, partition: int, records: int) -> None: ...
+    def count(self, name: str, amount: float, labels: Mapping[str, str]) -> None: ...
 
 
 class Embedder(Protocol):

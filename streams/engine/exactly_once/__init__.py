@@ -1,0 +1,32 @@
+"""Exactly once inside Kafka: outputs, table rows and source offsets land together, or not at all.
+
+Intuition. A clerk copies entries from one ledger to others and ticks them off. Should the clerk
+faint, the next one must know which entries were copied; so copy and tick happen in one stroke of
+the stamp (a Kafka transaction), and each ledger page has one stamp. A new clerk first takes the
+stamp away from the old one (fencing: from now on the old stamp marks nothing), only then looks at
+the last tick, and goes on from exactly there. Who is *supposed* to work on a page (the consumer
+group) does not matter for correctness; only who holds the stamp does.
+
+The rule, for each source partition by itself:
+
+1. `InitProducerId("{app}-{topic}-{partition}")` fences every earlier owner, and waits until its
+   open transaction is decided.
+2. Only then the committed offset is read, and the changelogs of the tables that this topic owns, up
+   to the last stable offset. That is the truth, also after a commit whose answer was lost.
+3. Processing goes on from exactly that offset. A unit (some records of the partition) is applied
+   whole: its rows to the tables, its records to the producer; or it is dropped.
+4. Sends, changelog rows and the offset go through that producer's transaction only. One task does
+   everything a partition needs, in order, so no commit can fall inside a publish.
+5. Any doubt (an error, a fence, a gap in the positions, a rebalance) drops the session: the worker
+   asks for a new assignment and starts again at 1.
+
+Modules, in the order of the flow:
+
+    transport.py  what Faust and aiokafka do differently here: fetch, seek, rebalance
+    inbox.py      records of one partition that wait, and how many make a unit
+    unit.py       a unit of work: overlay of rows, queue of sends
+    session.py    one source partition between fence and doubt: run, bisect, hold, publish, commit
+    producer.py   the transaction
+    truth.py      committed offsets and changelogs, read after the fence
+    sessions.py   all sessions of a worker: open after each assignment, close before the next
+"""

@@ -1,0 +1,112 @@
+"""The transaction of one source partition.
+
+Records go out in whole batches, one future each instead of one a record: that, and not the
+transaction, is what made sending expensive. A transaction begins with the first unit after a commit
+and holds one or more whole units.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+
+from streams.engine.exactly_once.unit import Outgoing
+from streams.engine.limits import (
+    BATCH_BYTES_MAX,
+    COMMIT_TIMEOUT_S,
+    PRODUCER_STOP_SECONDS_MAX,
+    SEND_BATCH_BYTES,
+    TRANSACTION_TIMEOUT_MS,
+)
+
+log = logging.getLogger(__name__)
+
+
+class TransactionalProducer:
+    """A producer with an id that only one worker can hold at a time."""
+
+    def __init__(self, transactional_id: str, connection: Mapping[str, Any]) -> None:
+        self.transactional_id = transactional_id
+        self.in_transaction = False
+        self._futures: list[asyncio.Future[Any]] = []
+        self._producer = AIOKafkaProducer(
+            **connection,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            max_batch_size=SEND_BATCH_BYTES,
+            max_request_size=BATCH_BYTES_MAX,
+            linger_ms=0,
+        )
+
+    async def start(self) -> None:
+        """Fence every earlier holder of the id; return when its last transaction is decided."""
+        await self._producer.start()
+
+    async def send(self, records: Iterable[Outgoing]) -> None:
+        """Hand the records of a whole unit to the transaction, in order by partition."""
+        if not self.in_transaction:
+            await self._producer.begin_transaction()
+            self.in_transaction = True
+        filling: dict[tuple[str, int], Any] = {}
+        batches: list[tuple[Any, str, int]] = []
+        for record in records:
+            where = record.topic, record.partition
+            batch = filling.get(where)
+            if batch is None or not _append(batch, record):
+                batch = filling[where] = self._producer.create_batch()
+                batches.append((batch, *where))
+                if not _append(batch, record):
+                    raise AssertionError(f"a record of {record.size_bytes} bytes does not fit an empty batch")
+        for batch, topic, partition in batches:
+            future = await self._producer.send_batch(batch, topic, partition=partition)
+            future.add_done_callback(_look_at)
+            self._futures.append(future)
+
+    async def commit(self, source: tuple[str, int], position: int, group: str) -> None:
+        """Make everything sent, and the position, take effect in one stroke."""
+        async with asyncio.timeout(COMMIT_TIMEOUT_S):
+            # An error of a record must surface here: Kafka would commit the others without it.
+            await asyncio.gather(*self._futures)
+            offsets = {TopicPartition(*source): OffsetAndMetadata(position, "")}
+            await self._producer.send_offsets_to_transaction(offsets, group)
+            await self._producer.commit_transaction()
+        self._futures.clear()
+        self.in_transaction = False
+
+    async def stop(self) -> None:
+        """Disconnect. An open transaction stays open: the next holder of the id ends it."""
+        await stop_quietly(self._producer, self.transactional_id)
+
+
+async def stop_quietly(client: Any, name: str) -> None:
+    """Stop an aiokafka client whatever state it is in.
+
+    A sender that died raises again on stop, and `stop()` right after `start()` lets the cancellation of a
+    task of its own escape. Only a cancellation of the caller may pass.
+    """
+    try:
+        await asyncio.wait_for(client.stop(), PRODUCER_STOP_SECONDS_MAX)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+    except Exception as error:  # noqa: BLE001  nothing depends on a client that is thrown away
+        log.warning("client did not stop cleanly", extra={"client": name, "error": repr(error)})
+
+
+def _append(batch: Any, record: Outgoing) -> bool:
+    return (
+        batch.append(key=record.key, value=record.value, timestamp=record.timestamp_ms, headers=list(record.headers))
+        is not None
+    )
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Mark the error as seen: a session that is dropped never waits for its futures."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,239 @@
+"""All sessions of a worker: opened after each assignment, closed before the next.
+
+Closing happens inside the rebalance callback, so that the next owner finds everything committed;
+opening happens in a task of its own, so that a long restore costs no group membership. Between the
+two nothing is fetched, because only partitions of living sessions are.
+
+Memory is kept across an assignment: the tables of (owner topic, partition) hold the state at one
+position. When that is the committed one, nothing was missed and nothing is read; otherwise the rows
+come from the changelog again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from schemas.errors import StateIncompatible
+from streams.engine.exactly_once.inbox import Batch, PositionGap
+from streams.engine.exactly_once.producer import TransactionalProducer
+from streams.engine.exactly_once.session import FATAL, Session, Stage, Surroundings
+from streams.engine.exactly_once.truth import Source, Truth
+from streams.engine.limits import (
+    EXIT_CODE_STUCK,
+    OPEN_CONCURRENCY,
+    OPEN_RETRY_SECONDS_MAX,
+    STUCK_SECONDS_MAX,
+    WATCH_INTERVAL_S,
+)
+from streams.engine.tables import ChangelogTable, View
+
+log = logging.getLogger(__name__)
+
+
+class Group(Protocol):
+    """What the sessions need of the consumer."""
+
+    async def seek(self, epoch: int, positions: Mapping[Source, int]) -> None:
+        """Go on from these positions; batches fetched before carry an older epoch."""
+
+    def rejoin(self) -> None:
+        """Ask for a new assignment."""
+
+    def last_stable_offset(self, source: Source) -> int | None: ...
+
+
+class Sessions:
+    """Opens, feeds and closes the sessions of one worker."""
+
+    def __init__(
+        self,
+        stages: Mapping[str, Stage],
+        tables: Sequence[ChangelogTable],
+        views: Mapping[str, View],
+        around: Surroundings,
+        connection: Mapping[str, Any],
+        unit_records_max: int,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self.epoch = 0
+        self._stages = stages
+        self._tables = {topic: [table for table in tables if table.owner == topic] for topic in stages}
+        self._views = views
+        self._around = around
+        self._connection = connection
+        self._unit_records_max = unit_records_max
+        self._on_fatal = on_fatal
+        self._live: dict[Source, Session] = {}
+        self._known: dict[Source, int] = {}  # position whose state the tables hold
+        self._opening: asyncio.Task[None] | None = None
+        self._waiting_since: float | None = None  # for an assignment or a reopening; None = working
+        self._group: Group | None = None
+
+    # -- records
+
+    def fetchable(self) -> list[Source]:
+        """Return the partitions to fetch: those whose session works and has room."""
+        return [source for source, session in self._live.items() if session.working and not session.inbox.full]
+
+    def deliver(self, batch: Batch) -> None:
+        """Pass a batch to its session; one of an earlier assignment is dropped, it will be read again."""
+        session = self._live.get((batch.topic, batch.partition))
+        if batch.epoch != self.epoch or session is None or not session.working:
+            return
+        try:
+            session.inbox.push(batch)
+        except PositionGap as gap:
+            session.clean = False
+            self.failed(session, gap)
+
+    # -- life
+
+    def open(self, group: Group, assigned: Iterable[Source]) -> None:
+        """Start to open a session for each assigned source partition; returns at once."""
+        sources = sorted(source for source in assigned if source[0] in self._stages)
+        self._group = group
+        self._waiting_since = time.monotonic()
+        self._opening = asyncio.create_task(self._open_until_done(group, sources), name="open sessions")
+
+    async def close(self) -> None:
+        """Commit what is whole, undo what is not, let go of every partition."""
+        self.epoch += 1
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.cancel()
+            await asyncio.wait({opening})
+        live, self._live = self._live, {}
+        await asyncio.gather(*(session.close() for session in live.values()))
+        for source, session in live.items():
+            if session.clean:
+                self._known[source] = session.position
+            else:
+                self._known.pop(source, None)
+        self._waiting_since = None
+
+    def failed(self, session: Session, error: BaseException) -> None:
+        """Start over after a doubt, or stop the worker where starting over cannot help."""
+        if isinstance(error, FATAL):
+            self._on_fatal(error)
+            return
+        log.warning("session starts over", extra={"place": session.place, "error": repr(error)})
+        self._around.observer.failed(session.stage.name, type(error).__name__)
+        if self._waiting_since is None and self._group is not None:
+            self._waiting_since = time.monotonic()
+            self._group.rejoin()
+
+    async def watch(self) -> None:
+        """Report lag, and never let the worker hang."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            for source, session in self._live.items():
+                end = self._group.last_stable_offset(source) if self._group is not None else None
+                if end is not None:
+                    self._around.observer.lag(*source, max(0, end - session.position))
+            if self._waiting_since is not None and time.monotonic() - self._waiting_since > STUCK_SECONDS_MAX:
+                log.critical("worker is stuck: exit", extra={"seconds": STUCK_SECONDS_MAX})
+                os._exit(EXIT_CODE_STUCK)
+
+    def reasons(self) -> dict[str, str]:
+        """Return why work does not move, by place; empty = it moves."""
+        reasons = {session.place: session.held_reason for session in self._live.values() if session.held_reason}
+        if self._waiting_since is not None:
+            reasons["sessions"] = f"opening since {time.monotonic() - self._waiting_since:.0f} s"
+        return reasons
+
+    async def _open_until_done(self, group: Group, sources: Sequence[Source]) -> None:
+        pause = 0.2
+        while True:
+            try:
+                return await self._open(group, sources)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                log.warning("opening sessions was cancelled from within, trying again")
+            except StateIncompatible as error:
+                return self._on_fatal(error)
+            except Exception as error:  # noqa: BLE001  a broker that is away; the watch ends it in time
+                log.warning("opening sessions failed, trying again", extra={"error": repr(error)})
+            await asyncio.sleep(pause)
+            pause = min(OPEN_RETRY_SECONDS_MAX, 2 * pause)
+
+    async def _open(self, group: Group, sources: Sequence[Source]) -> None:
+        started_at = time.monotonic()
+        sessions = {source: self._session(source) for source in sources}
+        try:
+            await _gather([session.producer.start for session in sessions.values()])  # the fence
+            fenced_at = time.monotonic()
+            async with Truth(self._around.group, self._connection, self._progress) as truth:
+                positions = await truth.positions(sources)
+                restored = await self._restore(truth, positions)
+            await group.seek(self.epoch, {source: position for source, (position, _) in positions.items()})
+        except BaseException:
+            await asyncio.gather(*(session.producer.stop() for session in sessions.values()))
+            raise
+        for source, session in sessions.items():
+            session.start(positions[source][0], self._unit_records_max)
+        self._live = sessions
+        self._waiting_since = None
+        log.info(
+            "sessions open",
+            extra={
+                "partitions": len(sources),
+                "restored": restored,
+                "fence_s": round(fenced_at - started_at, 3),
+                "open_s": round(time.monotonic() - started_at, 3),
+            },
+        )
+
+    def _session(self, source: Source) -> Session:
+        topic, partition = source
+        producer = TransactionalProducer(f"{self._around.group}-{topic}-{partition}", self._connection)
+        return Session(self._stages[topic], partition, producer, self._views[topic], self._around)
+
+    async def _restore(self, truth: Truth, positions: Mapping[Source, tuple[int, bool]]) -> int:
+        """Bring every table to the committed position of its owner; return the partitions read again."""
+        for topic, partition in set(self._known) - set(positions):
+            del self._known[topic, partition]
+            for table in self._tables[topic]:
+                table.drop(partition)
+            self._views[topic].changed(partition)
+        count = 0
+        for source, (position, committed) in positions.items():
+            if self._known.get(source) == position:
+                continue
+            topic, partition = source
+            self._known.pop(source, None)
+            restored = await truth.rows(self._tables[topic], partition)
+            if not committed and any(restored.values()):
+                raise StateIncompatible(
+                    f"{topic}-{partition} has no committed offset, but its tables have rows: they would be applied twice",
+                    hint="the group's offsets expired or were reset: restore them, or delete the changelog topics too",
+                )
+            for table, rows in restored.items():
+                table.replace(partition, rows)
+            self._views[topic].changed(partition)
+            self._known[source] = position
+            count += 1
+        return count
+
+    def _progress(self) -> None:
+        self._waiting_since = time.monotonic()
+
+
+async def _gather(starts: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Run all, a few at a time, and wait for every one of them even when some fail."""
+    turns = asyncio.Semaphore(OPEN_CONCURRENCY)
+
+    async def one(start: Callable[[], Awaitable[None]]) -> None:
+        async with turns:
+            await start()
+
+    results = await asyncio.gather(*map(one, starts), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

@@ -1,0 +1,246 @@
+"""Faust's transport, with the parts replaced that break exactly once.
+
+What stays Faust's: the app and its services, agents and streams, tables as declarations, the
+assignor that keeps topics and changelogs together, the group rebalance. What is replaced: fetching
+(tagged with positions, one message a batch instead of one a record), committing, seeking after a
+rebalance, and table recovery, which is told that there is nothing to recover.
+
+The consumer runs in a thread of its own, so heartbeats go on whatever the main loop does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import aiokafka
+from aiokafka import TopicPartition
+from aiokafka.errors import IllegalStateError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from streams.engine.exactly_once.inbox import Batch
+from streams.engine.exactly_once.truth import Source
+from streams.engine.limits import FETCH_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MS_MAX
+from streams.engine.ports import Record
+
+if TYPE_CHECKING:
+    from streams.engine.app import EngineApp
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 0.02  # between two looks when no partition may be fetched
+
+
+class BatchMessage(ConsumerMessage):
+    """One message of Faust for all records of a fetch from one partition."""
+
+    batch: Batch
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """Fetches, and knows for every record which position came before it.
+
+    `_cursor` holds the position up to which records were handed over. A fetch and a seek exclude each
+    other: a fetch that began before a seek must not carry the records read after it.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._epoch = -1
+        self._cursor: dict[TopicPartition, int] = {}
+        self._turn: asyncio.Lock | None = None
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
+        app: EngineApp = transport.app
+        return aiokafka.AIOKafkaConsumer(
+            **app.connection,
+            group_id=app.conf.id,
+            group_instance_id=app.conf.consumer_group_instance_id,
+            partition_assignment_strategy=[app.assignor],
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            session_timeout_ms=int(app.conf.broker_session_timeout * 1000),
+            heartbeat_interval_ms=int(app.conf.broker_heartbeat_interval * 1000),
+            rebalance_timeout_ms=int(app.conf.broker_rebalance_timeout * 1000),
+            max_poll_records=FETCH_RECORDS_MAX,
+            fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
+            fetch_max_bytes=FETCH_BYTES_MAX,
+            max_partition_fetch_bytes=FETCH_BYTES_MAX,
+        )
+
+    async def fetch(self, epoch: int, sources: Collection[Source]) -> list[Batch]:
+        """Return what is there for some partitions; wait a moment when nothing is."""
+        return await self.call_thread(self._fetch, epoch, {TopicPartition(*source) for source in sources})
+
+    async def seek_to(self, epoch: int, positions: Mapping[Source, int]) -> None:
+        """Go on from these positions; from now on batches carry `epoch`."""
+        await self.call_thread(self._seek_to, epoch, dict(positions))
+
+    def rejoin(self) -> None:
+        """Ask the group for a new assignment."""
+        coordinator = self._ensure_consumer()._coordinator  # noqa: SLF001  aiokafka offers no public way
+        self.thread_loop.call_soon_threadsafe(coordinator.request_rejoin)
+
+    def last_stable_offset(self, source: Source) -> int | None:
+        consumer = self._ensure_consumer()
+        try:
+            return consumer.last_stable_offset(TopicPartition(*source))
+        except IllegalStateError:  # taken away meanwhile
+            return None
+
+    async def _fetch(self, epoch: int, partitions: set[TopicPartition]) -> list[Batch]:
+        async with self._exclusively():
+            consumer = self._ensure_consumer()
+            subscriptions = consumer._subscription  # noqa: SLF001
+            assignment = subscriptions.subscription.assignment if subscriptions.subscription else None
+            with subscriptions.fetch_context():  # tells the group that this worker is not idle
+                if epoch != self._epoch or not partitions or assignment is None:
+                    await asyncio.sleep(IDLE_SECONDS)
+                    return []
+                partitions &= assignment.tps
+                fetched = await consumer._fetcher.fetched_records(  # noqa: SLF001
+                    partitions, timeout=FETCH_WAIT_MS_MAX / 1000, max_records=FETCH_RECORDS_MAX
+                )
+            if not assignment.active:
+                return []  # a rebalance came between; these records are read again
+            return [
+                self._batch(partition, end, fetched.get(partition, ()))
+                for partition in partitions
+                # Not `.position`: it raises while there is none.
+                if (end := assignment.state_value(partition)._position) is not None  # noqa: SLF001
+                and end != self._cursor.get(partition)
+            ]
+
+    def _batch(self, partition: TopicPartition, end: int, fetched: Collection[Any]) -> Batch:
+        start = self._cursor.get(partition, -1)
+        self._cursor[partition] = end
+        records = tuple(
+            Record(
+                record.topic,
+                record.partition,
+                record.offset,
+                record.timestamp,
+                record.key,
+                record.value,
+                tuple(record.headers),
+            )
+            for record in fetched
+        )
+        return Batch(partition.topic, partition.partition, self._epoch, start, end, records)
+
+    async def _seek_to(self, epoch: int, positions: Mapping[Source, int]) -> None:
+        async with self._exclusively():
+            consumer = self._ensure_consumer()
+            sources = {TopicPartition(*source): position for source, position in positions.items()}
+            # Changelogs are assigned too, but read elsewhere and only up to a point.
+            consumer.pause(*(consumer.assignment() - set(sources)))
+            for source, position in sources.items():
+                consumer.seek(source, position)
+            self._cursor = dict(sources)
+            self._epoch = epoch
+
+    def _exclusively(self) -> asyncio.Lock:
+        if self._turn is None:
+            self._turn = asyncio.Lock()  # made in the thread whose loop it belongs to
+        return self._turn
+
+
+class Consumer(driver.Consumer):
+    """Feeds the sessions and tells them about assignments. Implements `sessions.Group`."""
+
+    app: EngineApp
+    _thread: ConsumerThread
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    # -- fetching
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        sessions = self.app.sessions
+        while not (self.should_stop or fetcher.should_stop):
+            for batch in await self._thread.fetch(sessions.epoch, sessions.fetchable()):
+                await self.callback(self._message(batch))
+            await asyncio.sleep(0)
+
+    def _message(self, batch: Batch) -> BatchMessage:
+        partition = TP(batch.topic, batch.partition)
+        message = BatchMessage(
+            *(batch.topic, batch.partition, batch.start, 0.0, 0, [], None, b"", None, -1, 0, partition),
+            # Streams drop messages of another generation.
+            generation_id=self.app.consumer_generation_id,
+        )
+        message.batch = batch
+        return message
+
+    # -- assignments
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await self.app.sessions.close()
+        await super().on_partitions_revoked(revoked)
+
+    async def perform_seek(self) -> None:
+        """Faust's last step after a rebalance; where its own version seeks, sessions begin to open."""
+        await self.app.sessions.close()
+        self.app.sessions.open(self, self.assignment())
+
+    async def on_stop(self) -> None:
+        await self.app.sessions.close()
+        self.transport._topic_waiters.clear()  # noqa: SLF001  what the driver's own on_stop does
+
+    async def seek(self, epoch: int, positions: Mapping[Source, int]) -> None:  # type: ignore[override]
+        await self._thread.seek_to(epoch, positions)
+
+    def rejoin(self) -> None:
+        self._thread.rejoin()
+
+    def last_stable_offset(self, source: Source) -> int | None:
+        return self._thread.last_stable_offset(source)
+
+    # -- what Faust does itself elsewhere, and must not do here
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        return dict.fromkeys(partitions, 0)
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        return dict.fromkeys(partitions, 0)
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Changelogs are not read through this consumer."""
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002, FBT001, FBT002
+        return True
+
+    def ack(self, message: ConsumerMessage) -> bool:
+        message.acked = True
+        return True
+
+    def track_message(self, message: ConsumerMessage) -> None:
+        """Nothing is acknowledged one by one."""
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's stall detector looks at acknowledgements; `Sessions.watch` looks at sessions."""
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
+        """Topics are made by the operator; the engine checks them at the start."""
+
+
+class Producer(driver.Producer):
+    """Faust's own producer. Nothing is sent through it, but the app starts one."""
+
+    def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:  # noqa: ARG002
+        return aiokafka.AIOKafkaProducer(**self.app.connection)
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **_: Any) -> None:
+        """As of the consumer."""
+
+
+class Transport(driver.Transport):
+    """The two together, as Faust expects them."""
+
+    Consumer = Consumer
+    Producer = Producer

@@ -1,0 +1,121 @@
+"""What is true of some source partitions, read after their earlier owners were fenced.
+
+Two things: the committed offset of each, and the rows of the tables it owns. Both are read by clients
+of their own: on the connection of the consumer, a request waits behind the fetch under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from schemas.errors import StateIncompatible
+from streams.engine.exactly_once.producer import stop_quietly
+from streams.engine.limits import FETCH_BYTES_MAX, RESTORE_WAIT_MS_MAX
+from streams.engine.tables import ChangelogTable, Rows
+
+log = logging.getLogger(__name__)
+
+Source = tuple[str, int]
+
+
+class Truth:
+    """Reads committed offsets and changelogs. Use as an async context manager."""
+
+    def __init__(self, group: str, connection: Mapping[str, Any], on_progress: Callable[[], None]) -> None:
+        self._group = group
+        self._on_progress = on_progress
+        self._admin = AIOKafkaAdminClient(**connection)
+        self._reader = AIOKafkaConsumer(
+            **connection,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=RESTORE_WAIT_MS_MAX,
+            max_partition_fetch_bytes=FETCH_BYTES_MAX,
+        )
+
+    async def __aenter__(self) -> Truth:
+        try:
+            await self._admin.start()
+            await self._reader.start()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await stop_quietly(self._reader, "changelog reader")
+        try:
+            await self._admin.close()
+        except KafkaError as error:
+            log.warning("client did not stop cleanly", extra={"client": "offsets reader", "error": repr(error)})
+
+    async def positions(self, sources: Sequence[Source]) -> dict[Source, tuple[int, bool]]:
+        """Return, for each source, the position to go on from and whether it was committed.
+
+        Raises:
+            StateIncompatible: a committed offset lies beyond the end: the topic was made anew.
+        """
+        partitions = [TopicPartition(*source) for source in sources]
+        committed = await self._admin.list_consumer_group_offsets(self._group, partitions=partitions)
+        begin = await self._reader.beginning_offsets(partitions)
+        end = await self._reader.end_offsets(partitions)  # the last stable offset, reading committed
+        found: dict[Source, tuple[int, bool]] = {}
+        for partition in partitions:
+            if partition not in committed:
+                # The client drops errors of the whole request. No answer is not "no offset".
+                raise KafkaError(f"no answer about the committed offset of {partition}")
+            offset = committed[partition].offset
+            if offset > end[partition]:
+                raise StateIncompatible(
+                    f"{partition.topic}-{partition.partition}: {offset} is committed, the topic ends at {end[partition]}",
+                    hint="the topic was deleted and made anew: delete the group and the changelogs too, or restore it",
+                )
+            if 0 <= offset < begin[partition]:
+                log.error(
+                    "records were deleted before they were processed",
+                    extra={"topic": partition.topic, "partition": partition.partition, "from": offset},
+                )
+            found[partition.topic, partition.partition] = max(offset, begin[partition]), offset >= 0
+        return found
+
+    async def rows(self, tables: Iterable[ChangelogTable], partition: int) -> dict[ChangelogTable, Rows]:
+        """Return the rows of one partition of some tables, read to the last stable offset."""
+        by_topic = {table.changelog: table for table in tables}
+        found: dict[ChangelogTable, Rows] = {table: {} for table in by_topic.values()}
+        partitions = [TopicPartition(topic, partition) for topic in by_topic]
+        if not partitions:
+            return found
+        self._reader.assign(partitions)
+        begin = await self._reader.beginning_offsets(partitions)
+        end = await self._reader.end_offsets(partitions)
+        for source in partitions:
+            self._reader.seek(source, begin[source])
+        waiting = {source for source in partitions if end[source] > begin[source]}
+        while waiting:
+            fetched = await self._reader.getmany(*waiting, timeout_ms=RESTORE_WAIT_MS_MAX)
+            for source, records in fetched.items():
+                _apply(found[by_topic[source.topic]], records)
+                self._on_progress()
+            for source in list(waiting):
+                # The position passes markers and aborted records at the end, which are never delivered.
+                if await self._reader.position(source) >= end[source]:
+                    waiting.discard(source)
+            await asyncio.sleep(0)
+        return found
+
+
+def _apply(rows: Rows, records: Iterable[Any]) -> None:
+    for record in records:
+        key = record.key.decode("utf-8", "surrogatepass")
+        if record.value is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = record.value

@@ -1,0 +1,63 @@
+"""Every limit of the engine, with its reason. What is on the wire has its limits in `schemas/limits.py`."""
+
+from __future__ import annotations
+
+from schemas.limits import KIB, MIB, RECORD_BYTES_MAX
+
+# One unit of work. Its outputs and rows wait in memory until it is whole, and a unit that fails is run
+# again in halves, so it stays small; a single larger record makes a unit of its own.
+UNIT_BYTES_MAX = MIB
+
+# What may wait for a stage, per partition: enough to keep it busy through one commit, little enough
+# that a held partition costs no memory worth mentioning. Fetching pauses above it.
+INBOX_UNITS_MAX = 4
+INBOX_BYTES_MAX = INBOX_UNITS_MAX * UNIT_BYTES_MAX
+
+# Fetching. The broker answers at once when there is something; the wait only bounds how long a
+# position change goes unnoticed, and how long a rebalance waits for the fetch under way.
+FETCH_WAIT_MS_MAX = 100
+FETCH_RECORDS_MAX = 2_000
+FETCH_BYTES_MAX = 16 * MIB
+
+# A record with its key and headers, and the header of the batch it travels in.
+RECORD_OVERHEAD_BYTES = 64  # offsets, lengths, timestamp of one record
+BATCH_BYTES_MAX = RECORD_BYTES_MAX + 64 * KIB
+SEND_BATCH_BYTES = MIB  # records of one partition are sent together up to this size
+
+# A dead letter carries the original bytes and these headers; the message is cut to keep them small.
+ERROR_MESSAGE_CHARS_MAX = 300
+DEAD_LETTER_HEADERS_BYTES = 8 * KIB
+
+# Transactions. The broker gives up a transaction that is open longer; ours last a commit interval.
+TRANSACTION_TIMEOUT_MS = 60_000
+COMMIT_TIMEOUT_S = 30.0
+# A commit costs several round trips. When traffic is light it follows each unit; the pause after it
+# grows with what the last one took, so that committing never eats more than about a sixth of the time.
+COMMIT_PAUSE_FACTOR = 5.0
+
+# A held partition is tried again after these pauses (doubled each time, jittered by half).
+HOLD_SECONDS_MIN = 0.25
+HOLD_SECONDS_MAX = 30.0
+
+# Opening and closing sessions.
+OPEN_CONCURRENCY = 16  # producers that connect at the same time
+OPEN_RETRY_SECONDS_MAX = 5.0
+CLOSE_SECONDS_MAX = 10.0  # for the unit and the commit under way
+PRODUCER_STOP_SECONDS_MAX = 5.0
+RESTORE_WAIT_MS_MAX = 200
+
+# A worker that hangs is worse than one that dies: its supervisor restarts it, and a crash is always safe.
+STUCK_SECONDS_MAX = 120.0  # partitions assigned, but no session and no progress
+STOP_SECONDS_MAX = 20.0
+EXIT_CODE_STUCK = 70  # EX_SOFTWARE
+
+WATCH_INTERVAL_S = 1.0
+
+# Changelogs hold many versions of few rows: they roll and compact often, so that a restore stays short.
+CHANGELOG_CONFIG = {
+    "cleanup.policy": "compact",
+    "segment.ms": "600000",
+    "segment.bytes": str(64 * MIB),
+    "min.cleanable.dirty.ratio": "0.1",
+    "max.message.bytes": str(BATCH_BYTES_MAX),
+}

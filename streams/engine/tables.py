@@ -1,0 +1,158 @@
+"""State tables: Faust tables whose rows are bytes, kept by partition, owned by one source topic.
+
+A row lives in the partition of the unit that wrote it. The rows of a partition are true up to one
+position of the owner's partition: that pair (owner topic, partition) is what becomes stale, is
+restored and is dropped, for all tables of the owner together.
+
+The Faust table declares the changelog, so that the group assigns its partitions together with the
+owner's; the rows stand in its store. Nothing is written to a store but by a completed unit or a
+restore, so rows never hold what was not published.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+import faust
+from faust.stores.memory import Store
+
+from streams.engine.exactly_once.unit import HandlerMisuse, current_unit
+
+Rows = dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangelogTopic:
+    """A topic the operator has to create."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+class ChangelogTable:
+    """Implements `ports.Table`. Hashable by identity: units keep their overlays by table."""
+
+    def __init__(self, name: str, owner: str, changelog: str) -> None:
+        self.name = name
+        self.owner = owner
+        self.changelog = changelog
+        self.partitions: dict[int, Rows] = {}
+
+    def get(self, key: str) -> bytes | None:
+        """Return a row: of the unit's partition inside a unit, of any partition outside."""
+        unit = current_unit.get()
+        if unit is None:
+            return next((rows[key] for rows in self.partitions.values() if key in rows), None)
+        written = unit.written(self)
+        return written[key] if key in written else self.rows(unit.partition).get(key)
+
+    def put(self, key: str, value: bytes) -> None:
+        if not isinstance(value, bytes):
+            raise HandlerMisuse(f"table {self.name}: a value is {type(value).__name__}, not bytes")
+        self._write(key, value)
+
+    def delete(self, key: str) -> None:
+        self._write(key, None)
+
+    def items(self, partition: int) -> Iterator[tuple[str, bytes]]:
+        """Rows of one partition in ascending order of key, as the running unit sees them."""
+        rows = self.rows(partition)
+        unit = current_unit.get()
+        if unit is not None and unit.partition == partition and unit.written(self):
+            overlaid = {**rows, **unit.written(self)}
+            rows = {key: value for key, value in overlaid.items() if value is not None}
+        for key in sorted(rows):
+            yield key, rows[key]
+
+    def rows(self, partition: int) -> Rows:
+        """Return the rows that completed units left; not to be changed by the caller."""
+        return self.partitions.get(partition, {})
+
+    def apply(self, partition: int, written: Mapping[str, bytes | None]) -> None:
+        """Take over the rows of a completed unit (None = deleted)."""
+        rows = self.partitions.setdefault(partition, {})
+        for key, value in written.items():
+            if value is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = value
+
+    def replace(self, partition: int, rows: Rows) -> None:
+        """Take over a restored partition."""
+        self.partitions[partition] = rows
+
+    def drop(self, partition: int) -> None:
+        """Forget a partition that another worker holds now."""
+        self.partitions.pop(partition, None)
+
+    def _write(self, key: str, value: bytes | None) -> None:
+        unit = current_unit.get()
+        if unit is None:
+            raise HandlerMisuse(f"table {self.name} was written outside a unit")
+        unit.write(self, key, value)
+
+
+class View:
+    """Implements `ports.StateView` for the tables of one owner."""
+
+    def __init__(self) -> None:
+        self._generations: Counter[int] = Counter()
+
+    def generation(self, partition: int) -> int:
+        return self._generations[partition]
+
+    def changed(self, partition: int) -> None:
+        """The tables were restored, undone or taken away."""
+        self._generations[partition] += 1
+
+
+def declare(app: faust.App, table: ChangelogTable, partitions: int) -> None:
+    """Register a table with Faust, its rows being those of `table`."""
+    declared = _DeclaredTable(
+        app,
+        name=table.name,
+        partitions=partitions,
+        changelog_topic=app.topic(table.changelog, partitions=partitions, internal=True),
+        key_type=str,
+        value_type=bytes,
+    )
+    declared.rows_of = table
+    app.tables.add(declared)
+
+
+class _DeclaredTable(faust.Table):
+    """A Faust table over the rows of a `ChangelogTable`; read-only, since units write."""
+
+    rows_of: ChangelogTable
+
+    def _new_store(self) -> _RowStore:
+        store = _RowStore("memory://", self.app, self)
+        store.data = _AllRows(self.rows_of)
+        return store
+
+
+class _RowStore(Store):
+    """Faust's memory store, with rows that are kept elsewhere."""
+
+
+class _AllRows(Mapping[str, bytes]):
+    """The rows of every partition of this worker, as one mapping."""
+
+    def __init__(self, table: ChangelogTable) -> None:
+        self._table = table
+
+    def __getitem__(self, key: str) -> bytes:
+        for rows in self._table.partitions.values():
+            if key in rows:
+                return rows[key]
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(self._table.partitions.values())
+
+    def __len__(self) -> int:
+        return sum(map(len, self._table.partitions.values()))
