@@ -1,6 +1,6 @@
 """Files of prompts: find them, read them as a stream, survive every bad line."""
 
-from connectors.dataset.files import PromptFile, find, read, sha256_of
+from connectors.dataset.files import PromptFile, Reading, find, read, sha256_of, shipped
 from connectors.dataset.formats import BadLine, Row
 
-__all__ = ["BadLine", "PromptFile", "Row", "find", "read", "sha256_of"]
+__all__ = ["BadLine", "PromptFile", "Reading", "Row", "find", "read", "sha256_of", "shipped"]

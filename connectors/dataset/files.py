@@ -12,6 +12,8 @@ import codecs
 import gzip
 import hashlib
 import json
+import sys
+import sysconfig
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from connectors.dataset.lines import HEAD_BYTES, encoding_of, text_of
 from schemas.errors import InputError
 
 DESCRIPTOR = "datapackage.json"
+INSTALLED = "share/promptloom/Dataset"  # under the environment's data folder; see pyproject.toml
 FORMATS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -31,6 +34,8 @@ FORMATS = {
     ".txt": "txt",
 }
 ALWAYS_UTF8 = {"jsonl", "json"}
+# The number of a place behind all rows.
+LAST = sys.maxsize
 HASH_CHUNK_BYTES = 1024 * 1024
 
 
@@ -47,6 +52,20 @@ class PromptFile:
     @property
     def size(self) -> int:
         return self.path.stat().st_size
+
+
+def shipped() -> Path:
+    """Return the folder of prompts that comes with the program: beside its source, or installed with it.
+
+    Raises:
+        InputError: it was left out of this installation.
+    """
+    for folder in (Path(__file__).resolve().parents[2] / "Dataset", Path(sysconfig.get_path("data")) / INSTALLED):
+        if (folder / DESCRIPTOR).is_file():
+            return folder
+    raise InputError(
+        "the prompts that come with promptloom are not installed", hint="name a file or folder of your own"
+    )
 
 
 def find(path: Path, *, encoding: str = "") -> list[PromptFile]:
@@ -71,25 +90,43 @@ def find(path: Path, *, encoding: str = "") -> list[PromptFile]:
     ]
 
 
-def read(file: PromptFile) -> formats.Read:
-    """Yield the rows and the bad lines of a file, in its order."""
-    try:
-        with _opened(file.path) as handle:
-            head = handle.read(HEAD_BYTES)
-        encoding = encoding_of(head, declared=file.encoding, always_utf8=file.format in ALWAYS_UTF8)
-        with _opened(file.path) as handle, text_of(handle, encoding) as text:
-            if file.format == "jsonl":
-                yield from formats.json_lines(text, encoding)
-            elif file.format == "json":
-                yield from formats.json_file(text, encoding)
-            elif file.format == "csv":
-                yield from formats.csv_rows(text, encoding, file.delimiter)
-            elif _in_blocks(head, encoding):
-                yield from formats.text_blocks(text, encoding)
-            else:
-                yield from formats.text_lines(text, encoding)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        yield formats.BadLine(0, f"the compressed file is damaged from here on: {error}")
+class Reading:
+    """The rows and the bad lines of one file, in its order, and how far into the file they have come."""
+
+    def __init__(self, file: PromptFile) -> None:
+        self._file = file
+        self._raw: BinaryIO | None = None
+
+    @property
+    def bytes_read(self) -> int:
+        """Return how many bytes of the file on the disk have been read."""
+        return self._raw.tell() if self._raw and not self._raw.closed else 0
+
+    def __iter__(self) -> formats.Read:
+        file = self._file
+        with file.path.open("rb") as self._raw:
+            try:
+                head = _unpacked(self._raw, file.path).read(HEAD_BYTES)
+                self._raw.seek(0)
+                encoding = encoding_of(head, declared=file.encoding, always_utf8=file.format in ALWAYS_UTF8)
+                text = text_of(_unpacked(self._raw, file.path), encoding)
+                if file.format == "jsonl":
+                    yield from formats.json_lines(text, encoding)
+                elif file.format == "json":
+                    yield from formats.json_file(text, encoding)
+                elif file.format == "csv":
+                    yield from formats.csv_rows(text, encoding, file.delimiter)
+                elif _in_blocks(head, encoding):
+                    yield from formats.text_blocks(text, encoding)
+                else:
+                    yield from formats.text_lines(text, encoding)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                yield formats.BadLine(LAST, f"the compressed file is damaged: {error}; what follows is lost")
+
+
+def read(file: PromptFile) -> Reading:
+    """Return the rows and bad lines of a file, to be iterated over once."""
+    return Reading(file)
 
 
 def sha256_of(file: PromptFile) -> str:
@@ -101,8 +138,8 @@ def sha256_of(file: PromptFile) -> str:
     return digest.hexdigest()
 
 
-def _opened(path: Path) -> BinaryIO:
-    return cast("BinaryIO", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+def _unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
+    return cast("BinaryIO", gzip.GzipFile(fileobj=raw, mode="rb")) if path.suffix == ".gz" else raw
 
 
 def _format_of(path: Path) -> str:

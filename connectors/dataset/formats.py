@@ -1,8 +1,9 @@
 """Read prompts from JSON Lines, JSON, CSV and text files: one generator a format, none holds the file.
 
-Each yields, in the order of the file, a `Row` (line number from 1, fields as a client would send them)
-or a `BadLine`. What is checked here is the file's form; whether a row is an acceptable prompt is decided
-where prompts are decoded.
+Each yields, in the order of the file, a `Row` (its number, fields as a client would send them) or a
+`BadLine`. What is checked here is the file's form; whether a row is an acceptable prompt is decided where
+prompts are decoded. Numbers only rise: they are those of the line a row starts on or, in JSON, where several
+may share a line, of the element; both from 1.
 
     JSON Lines   one object a line; blank lines are skipped
     JSON         an array of objects, or objects one after the other
@@ -17,9 +18,11 @@ A row without `text` and `messages` takes its text from the first of TEXT_FIELDS
 from __future__ import annotations
 
 import csv
+import json
+import re
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, TextIO
 
@@ -31,6 +34,7 @@ from connectors.dataset.lines import LINE_CHARS_MAX, MARK, Line, lines_of, undec
 TEXT_FIELDS = ("text", "prompt", "content", "input", "instruction", "question", "query")
 DELIMITERS = ",;\t|"
 BLOCK_SEPARATOR = "---"
+SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 PLAIN_COLUMNS = {"text", "id", "tenant", "source", "created_at"}
 JSON_COLUMNS = {"messages", "metadata"}
 USAGE_PREFIX = "usage."
@@ -46,7 +50,7 @@ USAGE_TYPES: dict[str, type] = {
 class Row:
     """One prompt of a file, as a client would send it."""
 
-    line: int
+    number: int
     fields: dict[str, Any]
 
 
@@ -54,7 +58,7 @@ class Row:
 class BadLine:
     """A place in a file that is no prompt, and why. `excerpt` may be long and is not to be logged as it is."""
 
-    line: int
+    number: int
     reason: str
     excerpt: str = ""
 
@@ -71,13 +75,10 @@ def json_lines(text: TextIO, encoding: str) -> Read:
 
 
 def json_file(text: TextIO, encoding: str) -> Read:
-    for element in elements_of(text):
-        if element.problem:
-            yield BadLine(element.line, element.problem, element.text)
-        elif MARK in element.text:
-            yield BadLine(element.line, undecodable(encoding), element.text)
-        else:
-            yield _json_row(element.line, element.text)
+    for number, element in enumerate(elements_of(text), start=1):
+        problem = element.problem or (undecodable(encoding) if MARK in element.text else "")
+        row = BadLine(number, problem, element.text) if problem else _json_row(number, element.text)
+        yield replace(row, reason=f"on line {element.line}: {row.reason}") if isinstance(row, BadLine) else row
 
 
 def text_lines(text: TextIO, encoding: str) -> Read:
@@ -180,7 +181,7 @@ class _Feed:
         return (MARK if line.problem else line.text) + "\n"
 
 
-def _csv_row(line: int, cells: dict[str, str]) -> Row | BadLine:
+def _csv_row(number: int, cells: dict[str, str]) -> Row | BadLine:
     fields: dict[str, Any] = {}
     usage: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
@@ -198,22 +199,32 @@ def _csv_row(line: int, cells: dict[str, str]) -> Row | BadLine:
             else:
                 metadata[name] = cell
         except ValueError as error:
-            return BadLine(line, f"column {name}: {error}", cell)
+            return BadLine(number, f"column {name}: {error}", cell)
     if usage:
         fields["usage"] = usage
     if metadata and isinstance(fields.setdefault("metadata", {}), dict):
         fields["metadata"] = {**metadata, **fields["metadata"]}
-    return Row(line, _with_text(fields))
+    return Row(number, _with_text(fields))
 
 
-def _json_row(line: int, text: str) -> Row | BadLine:
+def _json_row(number: int, text: str) -> Row | BadLine:
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        return BadLine(line, f"not JSON: {error}", text)
+        value = _parsed(text)
+    except (ValueError, RecursionError) as error:
+        return BadLine(number, f"not JSON: {error}", text)
     if not isinstance(value, dict):
-        return BadLine(line, f"a JSON {type(value).__name__}, where an object is expected", text)
-    return Row(line, _with_text(value))
+        return BadLine(number, "JSON, but not an object", text)
+    return Row(number, _with_text(value))
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        # A lone surrogate escape is half a character, not a broken line: where prompts are decoded it is mended.
+        if not SURROGATE_ESCAPE.search(text):
+            raise
+        return json.loads(text)
 
 
 def _with_text(fields: dict[str, Any]) -> dict[str, Any]:

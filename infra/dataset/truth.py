@@ -34,8 +34,8 @@ def write_truth(
         identity = sha256_of(file)
         for row, item in zip(read(file), items_by_path[file.path.name], strict=True):
             if isinstance(row, BadLine) or _text(row.fields) != item.text:
-                raise ValueError(f"{file.path} line {row.line}: what was written is not what is read")
-            prompt_id = row.fields.get("id") or prompt_id_of_line(identity, row.line)
+                raise ValueError(f"{file.path}: row {row.number}: what was written is not what is read")
+            prompt_id = row.fields.get("id") or prompt_id_of_line(identity, row.number)
             if (file.tenant, prompt_id) not in seen:
                 seen.add((file.tenant, prompt_id))
                 rows.append(_truth(prompt_id, file.tenant, item))
