@@ -1,0 +1,13 @@
+DROP VIEW current_templates;
+DROP VIEW resolved_clusters;
+DROP TABLE sink_offsets;
+DROP TABLE evolution_events;
+DROP TABLE cluster_assignments;
+DROP TABLE template_slots;
+DROP TABLE canonical_templates;
+DROP FUNCTION refuse_change_of_template_version();
+DROP TABLE family_cluster_mappings;
+DROP TABLE clusters;
+DROP TABLE prompt_families;
+DROP TABLE prompt_repeats;
+DROP TABLE prompts;
