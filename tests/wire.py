@@ -58,6 +58,7 @@ MODERATIONS = st.builds(
     reason=TEXT,
     moderator=TEXT,
     policy_version=TEXT,
+    categories=st.just(()) | st.tuples(TEXT),
 )
 DECISIONS = st.builds(
     Decision,
@@ -147,7 +148,12 @@ def a_prompt(number: int = 1, *, text: str = "Translate {{braces}} to Ελλην
 
 USAGE = Usage(model="gpt-4o", prompt_tokens=12, completion_tokens=345, cost_usd=0.0125)
 MODERATION = Moderation(
-    allowed=True, scores={"violence": 0.25, "hate": 0.0}, reason="below all", moderator="offline", policy_version="1"
+    allowed=False,
+    scores={"violence": 0.25, "hate": 0.875},
+    reason="over a threshold",
+    moderator="offline",
+    policy_version="1",
+    categories=("hate",),
 )
 ASSIGNMENT = Assignment(
     prompt=a_prompt(usage=USAGE),
