@@ -6,7 +6,7 @@ that is written to, and lost or doubled records in every kill test. `exactly_onc
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def _attach(app: EngineApp, stage: Stage) -> None:
     topic = app.topic(stage.topic, key_serializer="raw", value_serializer="raw")
 
     @app.agent(topic, name=stage.name)
-    async def agent(stream: faust.StreamT[bytes]) -> AsyncIterator[None]:
+    async def agent(stream: Any) -> None:
         """Hand each batch to the session of its partition, which runs the stage's handler."""
         async for event in stream.noack().events():
             app.sessions.deliver(event.message.batch)

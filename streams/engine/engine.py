@@ -18,13 +18,15 @@ import os
 import signal
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from connectors.kafka.client import aiokafka_configuration
-from schemas.errors import SettingsInvalid
+from schemas.errors import ServiceUnavailable, SettingsInvalid
 from streams.engine import app as faust_app
 from streams.engine.dead_letter import DeadLetters
 from streams.engine.exactly_once.session import Stage, Surroundings
@@ -58,8 +60,8 @@ class Engine:
         self._tables: dict[str, ChangelogTable] = {}
         self._views: defaultdict[str, View] = defaultdict(View)  # by topic
         self._sessions: Sessions | None = None
-        self._stopping: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
         self._fatal: BaseException | None = None
 
     # -- declaring
@@ -99,7 +101,7 @@ class Engine:
 
     def stop(self) -> None:
         """Let `run` return. May be called from any thread."""
-        if self._loop is not None and self._stopping is not None:
+        if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended meanwhile: stopped already
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
@@ -112,21 +114,16 @@ class Engine:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Work while the context is open; leaving it stops as `run` does."""
-        for table in self._tables.values():
-            if table.owner not in self._stages:
-                raise SettingsInvalid(
-                    f"starting the engine: table {table.name} belongs to {table.owner}, which no stage reads"
-                )
         self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
         dead_letters = DeadLetters(self._dead_letters, await self._check_topics())
-        sessions = self._sessions = self._new_sessions(dead_letters)
         tables = list(self._tables.values())
-        app = faust_app.build(
-            self._settings, self._partitions, self._connection, list(self._stages.values()), tables, sessions
-        )
-        watch = asyncio.create_task(sessions.watch(), name="watch sessions")
-        crash = asyncio.create_task(self._stop_with(app), name="watch app")
+        sessions = self._sessions = self._new_sessions(dead_letters, tables)
+        stages = list(self._stages.values())
+        app = faust_app.build(self._settings, self._partitions, self._connection, stages, tables, sessions)
+        watches = [
+            asyncio.create_task(sessions.watch(), name="watch sessions"),
+            asyncio.create_task(self._watch_app(app), name="watch app"),
+        ]
         guard = threading.Timer(STOP_SECONDS_MAX, os._exit, (EXIT_CODE_STUCK,))
         guard.daemon = True
         try:
@@ -134,23 +131,22 @@ class Engine:
             yield
         finally:
             guard.start()  # Faust waits for ever for a consumer thread that died
-            watch.cancel()
-            crash.cancel()
+            for watch in watches:
+                watch.cancel()
             await app.stop()
             guard.cancel()
             self._sessions = None
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         async with self.running():
-            assert self._loop is not None
-            assert self._stopping is not None
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._loop.add_signal_handler(number, self._stopping.set)
+                loop.add_signal_handler(number, self._stopping.set)
             await self._stopping.wait()
         if self._fatal is not None:
             raise self._fatal
 
-    async def _stop_with(self, app: faust_app.EngineApp) -> None:
+    async def _watch_app(self, app: faust_app.EngineApp) -> None:
         await app.wait_until_stopped()  # also when it crashed
         if app.crashed:
             log.critical("the Faust app crashed", extra={"error": repr(app.crash_reason)})
@@ -159,56 +155,61 @@ class Engine:
     def _fail(self, error: BaseException) -> None:
         """Stop the worker, and let `run` raise."""
         self._fatal = self._fatal or error
-        if self._stopping is not None:
-            self._stopping.set()
+        self._stopping.set()
 
-    def _new_sessions(self, dead_letters: DeadLetters) -> Sessions:
-        sessions: Sessions
+    def _new_sessions(self, dead_letters: DeadLetters, tables: Sequence[ChangelogTable]) -> Sessions:
         around = Surroundings(
             group=self._settings.app_id,
-            commit_interval_s=self._settings.commit_interval_ms / 1000,
+            unit_records_max=self._settings.unit_records_max,
             unit_wait_s=self._settings.unit_wait_ms / 1000,
+            commit_interval_s=self._settings.commit_interval_ms / 1000,
             dead_letters=dead_letters,
             observer=self._observer,
-            on_failure=lambda session, error: sessions.failed(session, error),
         )
-        sessions = Sessions(
-            self._stages,
-            list(self._tables.values()),
-            self._views,
-            around,
-            self._connection,
-            self._settings.unit_records_max,
-            self._fail,
-        )
-        return sessions
+        return Sessions(self._stages, tables, self._views, around, self._connection, self._fail)
 
     async def _check_topics(self) -> int:
         """Return the number of partitions of the dead letters.
 
         Raises:
-            SettingsInvalid: names every topic that is missing or does not fit.
+            SettingsInvalid: names everything that is missing or does not fit.
         """
         wanted = [*self._stages, *(table.changelog for table in self._tables.values())]
-        admin = AIOKafkaAdminClient(**self._connection)
-        await admin.start()
-        try:
-            described = await admin.describe_topics([*wanted, self._dead_letters])
-        finally:
-            await admin.close()
-        counts = {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
+        counts = await partition_counts(self._connection, [*wanted, self._dead_letters])
         problems = [
-            f"{name} has {counts[name]} partitions, not {self._partitions}"
-            if name in counts
-            else f"{name} does not exist"
-            for name in wanted
-            if counts.get(name) != self._partitions
+            f"table {table.name} belongs to {table.owner}, which no stage reads"
+            for table in self._tables.values()
+            if table.owner not in self._stages
         ]
-        if self._dead_letters not in counts:
-            problems.append(f"{self._dead_letters} does not exist")
+        problems += [
+            f"{name} has {counts[name]} partitions, not {self._partitions}"
+            for name in wanted
+            if counts.get(name, self._partitions) != self._partitions
+        ]
+        problems += [f"{name} does not exist" for name in (*wanted, self._dead_letters) if name not in counts]
         if problems:
             raise SettingsInvalid(
-                "checking the topics: " + "; ".join(problems),
+                "starting the engine: " + "; ".join(problems),
                 hint="create the topics first; changing a number of partitions is a migration",
             )
         return counts[self._dead_letters]
+
+
+async def partition_counts(connection: Mapping[str, Any], topics: Sequence[str]) -> dict[str, int]:
+    """Return the number of partitions of those topics that exist.
+
+    Raises:
+        ServiceUnavailable: there is no broker.
+    """
+    admin = AIOKafkaAdminClient(**connection)
+    try:
+        await admin.start()
+        described = await admin.describe_topics(list(topics))
+    except KafkaError as error:
+        raise ServiceUnavailable(
+            f"looking at the topics on {connection['bootstrap_servers']}: {type(error).__name__}",
+            hint="is the broker running, and kafka.bootstrap_servers right?",
+        ) from error
+    finally:
+        await admin.close()
+    return {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}

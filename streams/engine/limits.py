@@ -41,6 +41,7 @@ HOLD_SECONDS_MAX = 30.0
 
 # Opening and closing sessions.
 OPEN_CONCURRENCY = 16  # producers that connect at the same time
+OPEN_RETRY_SECONDS_MIN = 0.2
 OPEN_RETRY_SECONDS_MAX = 5.0
 CLOSE_SECONDS_MAX = 10.0  # for the unit and the commit under way
 PRODUCER_STOP_SECONDS_MAX = 5.0
@@ -52,6 +53,7 @@ STOP_SECONDS_MAX = 20.0
 EXIT_CODE_STUCK = 70  # EX_SOFTWARE
 
 WATCH_INTERVAL_S = 1.0
+STALLED_SECONDS_MAX = 30.0  # records wait and none is processed: not ready
 
 # Changelogs hold many versions of few rows: they roll and compact often, so that a restore stays short.
 CHANGELOG_CONFIG = {

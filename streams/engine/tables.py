@@ -124,18 +124,18 @@ def declare(app: faust.App, table: ChangelogTable, partitions: int) -> None:
     app.tables.add(declared)
 
 
-class _DeclaredTable(faust.Table):
+class _DeclaredTable(faust.Table[str, bytes]):
     """A Faust table over the rows of a `ChangelogTable`; read-only, since units write."""
 
     rows_of: ChangelogTable
 
     def _new_store(self) -> _RowStore:
         store = _RowStore("memory://", self.app, self)
-        store.data = _AllRows(self.rows_of)
+        store.data = _AllRows(self.rows_of)  # type: ignore[assignment]  # Faust itself never writes
         return store
 
 
-class _RowStore(Store):
+class _RowStore(Store[str, bytes]):
     """Faust's memory store, with rows that are kept elsewhere."""
 
 

@@ -4,7 +4,7 @@ Closing happens inside the rebalance callback, so that the next owner finds ever
 opening happens in a task of its own, so that a long restore costs no group membership. Between the
 two nothing is fetched, because only partitions of living sessions are.
 
-Memory is kept across an assignment: the tables of (owner topic, partition) hold the state at one
+Memory is kept across assignments: the tables of (owner topic, partition) hold the state at one
 position. When that is the committed one, nothing was missed and nothing is read; otherwise the rows
 come from the changelog again.
 """
@@ -19,14 +19,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from schemas.errors import StateIncompatible
-from streams.engine.exactly_once.inbox import Batch, PositionGap
+from streams.engine.exactly_once.inbox import Batch
 from streams.engine.exactly_once.producer import TransactionalProducer
 from streams.engine.exactly_once.session import FATAL, Session, Stage, Surroundings
-from streams.engine.exactly_once.truth import Source, Truth
+from streams.engine.exactly_once.truth import Position, Source, Truth
 from streams.engine.limits import (
     EXIT_CODE_STUCK,
     OPEN_CONCURRENCY,
     OPEN_RETRY_SECONDS_MAX,
+    OPEN_RETRY_SECONDS_MIN,
+    STALLED_SECONDS_MAX,
     STUCK_SECONDS_MAX,
     WATCH_INTERVAL_S,
 )
@@ -38,13 +40,14 @@ log = logging.getLogger(__name__)
 class Group(Protocol):
     """What the sessions need of the consumer."""
 
-    async def seek(self, epoch: int, positions: Mapping[Source, int]) -> None:
-        """Go on from these positions; batches fetched before carry an older epoch."""
+    async def go_on_from(self, epoch: int, positions: Mapping[Source, int]) -> None:
+        """Fetch from these positions on; batches fetched before carry an older epoch."""
 
     def rejoin(self) -> None:
         """Ask for a new assignment."""
 
-    def last_stable_offset(self, source: Source) -> int | None: ...
+    def last_stable_offset(self, source: Source) -> int | None:
+        """Return the end of what can be read, None where unknown."""
 
 
 class Sessions:
@@ -57,8 +60,7 @@ class Sessions:
         views: Mapping[str, View],
         around: Surroundings,
         connection: Mapping[str, Any],
-        unit_records_max: int,
-        on_fatal: Callable[[BaseException], None],
+        on_fatal: Callable[[Exception], None],
     ) -> None:
         self.epoch = 0
         self._stages = stages
@@ -66,30 +68,26 @@ class Sessions:
         self._views = views
         self._around = around
         self._connection = connection
-        self._unit_records_max = unit_records_max
         self._on_fatal = on_fatal
-        self._live: dict[Source, Session] = {}
+        self._group: Group | None = None
+        self._live: dict[Source, Session] = {}  # replaced, never changed: other threads look at it
         self._known: dict[Source, int] = {}  # position whose state the tables hold
         self._opening: asyncio.Task[None] | None = None
-        self._waiting_since: float | None = None  # for an assignment or a reopening; None = working
-        self._group: Group | None = None
+        # Since when there was neither work nor a reason for having none. None = all is well.
+        self._waiting_since: float | None = time.monotonic()
+        self._moved_at: dict[Source, tuple[int, float]] = {}  # position, and when it was reached
 
     # -- records
 
     def fetchable(self) -> list[Source]:
         """Return the partitions to fetch: those whose session works and has room."""
-        return [source for source, session in self._live.items() if session.working and not session.inbox.full]
+        return [source for source, session in self._live.items() if session.hungry]
 
     def deliver(self, batch: Batch) -> None:
         """Pass a batch to its session; one of an earlier assignment is dropped, it will be read again."""
         session = self._live.get((batch.topic, batch.partition))
-        if batch.epoch != self.epoch or session is None or not session.working:
-            return
-        try:
-            session.inbox.push(batch)
-        except PositionGap as gap:
-            session.clean = False
-            self.failed(session, gap)
+        if batch.epoch == self.epoch and session is not None and session.working:
+            session.push(batch)
 
     # -- life
 
@@ -97,12 +95,12 @@ class Sessions:
         """Start to open a session for each assigned source partition; returns at once."""
         sources = sorted(source for source in assigned if source[0] in self._stages)
         self._group = group
-        self._waiting_since = time.monotonic()
         self._opening = asyncio.create_task(self._open_until_done(group, sources), name="open sessions")
 
     async def close(self) -> None:
         """Commit what is whole, undo what is not, let go of every partition."""
         self.epoch += 1
+        self._waiting_since = time.monotonic()
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
@@ -114,9 +112,8 @@ class Sessions:
                 self._known[source] = session.position
             else:
                 self._known.pop(source, None)
-        self._waiting_since = None
 
-    def failed(self, session: Session, error: BaseException) -> None:
+    def failed(self, session: Session, error: Exception) -> None:
         """Start over after a doubt, or stop the worker where starting over cannot help."""
         if isinstance(error, FATAL):
             self._on_fatal(error)
@@ -128,26 +125,36 @@ class Sessions:
             self._group.rejoin()
 
     async def watch(self) -> None:
-        """Report lag, and never let the worker hang."""
+        """Report lag, notice what does not move, and never let the worker hang."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
+            now = time.monotonic()
             for source, session in self._live.items():
                 end = self._group.last_stable_offset(source) if self._group is not None else None
-                if end is not None:
-                    self._around.observer.lag(*source, max(0, end - session.position))
-            if self._waiting_since is not None and time.monotonic() - self._waiting_since > STUCK_SECONDS_MAX:
+                lag = max(0, (end or 0) - session.position)
+                self._around.observer.lag(*source, lag)
+                if not lag or self._moved_at.get(source, (-1, now))[0] != session.position:
+                    self._moved_at[source] = session.position, now
+            if self._waiting_since is not None and now - self._waiting_since > STUCK_SECONDS_MAX:
                 log.critical("worker is stuck: exit", extra={"seconds": STUCK_SECONDS_MAX})
                 os._exit(EXIT_CODE_STUCK)
 
     def reasons(self) -> dict[str, str]:
         """Return why work does not move, by place; empty = it moves."""
-        reasons = {session.place: session.held_reason for session in self._live.values() if session.held_reason}
+        now = time.monotonic()
+        reasons: dict[str, str] = {}
+        for source, session in self._live.items():
+            still_s = now - self._moved_at.get(source, (0, now))[1]
+            if session.held_reason:
+                reasons[session.place] = session.held_reason
+            elif still_s > STALLED_SECONDS_MAX:
+                reasons[session.place] = f"records wait, but the position has not moved for {still_s:.0f} s"
         if self._waiting_since is not None:
-            reasons["sessions"] = f"opening since {time.monotonic() - self._waiting_since:.0f} s"
+            reasons["group"] = f"no partitions to work on yet, for {now - self._waiting_since:.0f} s"
         return reasons
 
     async def _open_until_done(self, group: Group, sources: Sequence[Source]) -> None:
-        pause = 0.2
+        pause_s = OPEN_RETRY_SECONDS_MIN
         while True:
             try:
                 return await self._open(group, sources)
@@ -160,25 +167,36 @@ class Sessions:
                 return self._on_fatal(error)
             except Exception as error:  # noqa: BLE001  a broker that is away; the watch ends it in time
                 log.warning("opening sessions failed, trying again", extra={"error": repr(error)})
-            await asyncio.sleep(pause)
-            pause = min(OPEN_RETRY_SECONDS_MAX, 2 * pause)
+            await asyncio.sleep(pause_s)
+            pause_s = min(OPEN_RETRY_SECONDS_MAX, 2 * pause_s)
 
     async def _open(self, group: Group, sources: Sequence[Source]) -> None:
         started_at = time.monotonic()
-        sessions = {source: self._session(source) for source in sources}
+        ids = {source: f"{self._around.group}-{source[0]}-{source[1]}" for source in sources}
+        producers = {source: TransactionalProducer(ids[source], self._connection) for source in sources}
         try:
-            await _gather([session.producer.start for session in sessions.values()])  # the fence
+            await _gather([producer.start for producer in producers.values()])  # the fence
             fenced_at = time.monotonic()
             async with Truth(self._around.group, self._connection, self._progress) as truth:
                 positions = await truth.positions(sources)
                 restored = await self._restore(truth, positions)
-            await group.seek(self.epoch, {source: position for source, (position, _) in positions.items()})
+            await group.go_on_from(self.epoch, {source: position.offset for source, position in positions.items()})
         except BaseException:
-            await asyncio.gather(*(session.producer.stop() for session in sessions.values()))
+            await asyncio.gather(*(producer.stop() for producer in producers.values()))
             raise
-        for source, session in sessions.items():
-            session.start(positions[source][0], self._unit_records_max)
-        self._live = sessions
+        self._moved_at = {}
+        self._live = {
+            (topic, partition): Session(
+                self._stages[topic],
+                partition,
+                positions[topic, partition].offset,
+                producer,
+                self._views[topic],
+                self._around,
+                self.failed,
+            )
+            for (topic, partition), producer in producers.items()
+        }
         self._waiting_since = None
         log.info(
             "sessions open",
@@ -190,36 +208,28 @@ class Sessions:
             },
         )
 
-    def _session(self, source: Source) -> Session:
-        topic, partition = source
-        producer = TransactionalProducer(f"{self._around.group}-{topic}-{partition}", self._connection)
-        return Session(self._stages[topic], partition, producer, self._views[topic], self._around)
-
-    async def _restore(self, truth: Truth, positions: Mapping[Source, tuple[int, bool]]) -> int:
-        """Bring every table to the committed position of its owner; return the partitions read again."""
+    async def _restore(self, truth: Truth, positions: Mapping[Source, Position]) -> int:
+        """Bring every table to the committed position of its owner; return how many partitions were read."""
         for topic, partition in set(self._known) - set(positions):
             del self._known[topic, partition]
             for table in self._tables[topic]:
                 table.drop(partition)
             self._views[topic].changed(partition)
-        count = 0
-        for source, (position, committed) in positions.items():
-            if self._known.get(source) == position:
-                continue
-            topic, partition = source
-            self._known.pop(source, None)
+        stale = [source for source, position in positions.items() if self._known.get(source) != position.offset]
+        for topic, partition in stale:
+            position = positions[topic, partition]
+            self._known.pop((topic, partition), None)
             restored = await truth.rows(self._tables[topic], partition)
-            if not committed and any(restored.values()):
+            if not position.committed and any(restored.values()):
                 raise StateIncompatible(
-                    f"{topic}-{partition} has no committed offset, but its tables have rows: they would be applied twice",
-                    hint="the group's offsets expired or were reset: restore them, or delete the changelog topics too",
+                    f"{topic}-{partition} has no committed offset, but rows in its tables: they would be applied twice",
+                    hint="the group's offsets expired or were reset: restore them, or delete the changelogs as well",
                 )
             for table, rows in restored.items():
                 table.replace(partition, rows)
             self._views[topic].changed(partition)
-            self._known[source] = position
-            count += 1
-        return count
+            self._known[topic, partition] = position.offset
+        return len(stale)
 
     def _progress(self) -> None:
         self._waiting_since = time.monotonic()

@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP, ConsumerMessage
+from faust.types import TP, ConsumerMessage, Message
 
 from streams.engine.exactly_once.inbox import Batch
 from streams.engine.exactly_once.truth import Source
@@ -54,7 +54,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._turn: asyncio.Lock | None = None
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
-        app: EngineApp = transport.app
+        app = cast("EngineApp", transport.app)
         return aiokafka.AIOKafkaConsumer(
             **app.connection,
             group_id=app.conf.id,
@@ -74,11 +74,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def fetch(self, epoch: int, sources: Collection[Source]) -> list[Batch]:
         """Return what is there for some partitions; wait a moment when nothing is."""
-        return await self.call_thread(self._fetch, epoch, {TopicPartition(*source) for source in sources})
+        partitions = {TopicPartition(*source) for source in sources}
+        batches: list[Batch] = await self.call_thread(self._fetch, epoch, partitions)
+        return batches
 
-    async def seek_to(self, epoch: int, positions: Mapping[Source, int]) -> None:
+    async def go_on_from(self, epoch: int, positions: Mapping[Source, int]) -> None:
         """Go on from these positions; from now on batches carry `epoch`."""
-        await self.call_thread(self._seek_to, epoch, dict(positions))
+        await self.call_thread(self._go_on_from, epoch, dict(positions))
 
     def rejoin(self) -> None:
         """Ask the group for a new assignment."""
@@ -88,9 +90,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def last_stable_offset(self, source: Source) -> int | None:
         consumer = self._ensure_consumer()
         try:
-            return consumer.last_stable_offset(TopicPartition(*source))
+            offset: int | None = consumer.last_stable_offset(TopicPartition(*source))
         except IllegalStateError:  # taken away meanwhile
             return None
+        return offset
 
     async def _fetch(self, epoch: int, partitions: set[TopicPartition]) -> list[Batch]:
         async with self._exclusively():
@@ -132,7 +135,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         )
         return Batch(partition.topic, partition.partition, self._epoch, start, end, records)
 
-    async def _seek_to(self, epoch: int, positions: Mapping[Source, int]) -> None:
+    async def _go_on_from(self, epoch: int, positions: Mapping[Source, int]) -> None:
         async with self._exclusively():
             consumer = self._ensure_consumer()
             sources = {TopicPartition(*source): position for source, position in positions.items()}
@@ -163,7 +166,9 @@ class Consumer(driver.Consumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         sessions = self.app.sessions
         while not (self.should_stop or fetcher.should_stop):
-            for batch in await self._thread.fetch(sessions.epoch, sessions.fetchable()):
+            # Until Faust has finished a rebalance it clears the queues that batches go through.
+            sources = [] if self.app.rebalancing else sessions.fetchable()
+            for batch in await self._thread.fetch(sessions.epoch, sources):
                 await self.callback(self._message(batch))
             await asyncio.sleep(0)
 
@@ -183,6 +188,11 @@ class Consumer(driver.Consumer):
         await self.app.sessions.close()
         await super().on_partitions_revoked(revoked)
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        await super().on_partitions_assigned(assigned, generation_id)
+        if not assigned:  # then Faust never seeks
+            self.app.sessions.open(self, ())
+
     async def perform_seek(self) -> None:
         """Faust's last step after a rebalance; where its own version seeks, sessions begin to open."""
         await self.app.sessions.close()
@@ -190,10 +200,9 @@ class Consumer(driver.Consumer):
 
     async def on_stop(self) -> None:
         await self.app.sessions.close()
-        self.transport._topic_waiters.clear()  # noqa: SLF001  what the driver's own on_stop does
 
-    async def seek(self, epoch: int, positions: Mapping[Source, int]) -> None:  # type: ignore[override]
-        await self._thread.seek_to(epoch, positions)
+    async def go_on_from(self, epoch: int, positions: Mapping[Source, int]) -> None:
+        await self._thread.go_on_from(epoch, positions)
 
     def rejoin(self) -> None:
         self._thread.rejoin()
@@ -212,14 +221,14 @@ class Consumer(driver.Consumer):
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         """Changelogs are not read through this consumer."""
 
-    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002, FBT001, FBT002
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002
         return True
 
-    def ack(self, message: ConsumerMessage) -> bool:
+    def ack(self, message: Message) -> bool:
         message.acked = True
         return True
 
-    def track_message(self, message: ConsumerMessage) -> None:
+    def track_message(self, message: Message) -> None:
         """Nothing is acknowledged one by one."""
 
     def verify_event_path(self, now: float, tp: TP) -> None:
@@ -231,6 +240,8 @@ class Consumer(driver.Consumer):
 
 class Producer(driver.Producer):
     """Faust's own producer. Nothing is sent through it, but the app starts one."""
+
+    app: EngineApp
 
     def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:  # noqa: ARG002
         return aiokafka.AIOKafkaProducer(**self.app.connection)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,7 +23,15 @@ from streams.engine.tables import ChangelogTable, Rows
 
 log = logging.getLogger(__name__)
 
-Source = tuple[str, int]
+Source = tuple[str, int]  # topic and partition
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where to go on; not `committed` = the beginning, because nothing was ever committed."""
+
+    offset: int
+    committed: bool
 
 
 class Truth:
@@ -57,8 +66,8 @@ class Truth:
         except KafkaError as error:
             log.warning("client did not stop cleanly", extra={"client": "offsets reader", "error": repr(error)})
 
-    async def positions(self, sources: Sequence[Source]) -> dict[Source, tuple[int, bool]]:
-        """Return, for each source, the position to go on from and whether it was committed.
+    async def positions(self, sources: Sequence[Source]) -> dict[Source, Position]:
+        """Return, for each source, the position to go on from.
 
         Raises:
             StateIncompatible: a committed offset lies beyond the end: the topic was made anew.
@@ -67,7 +76,7 @@ class Truth:
         committed = await self._admin.list_consumer_group_offsets(self._group, partitions=partitions)
         begin = await self._reader.beginning_offsets(partitions)
         end = await self._reader.end_offsets(partitions)  # the last stable offset, reading committed
-        found: dict[Source, tuple[int, bool]] = {}
+        found: dict[Source, Position] = {}
         for partition in partitions:
             if partition not in committed:
                 # The client drops errors of the whole request. No answer is not "no offset".
@@ -75,15 +84,15 @@ class Truth:
             offset = committed[partition].offset
             if offset > end[partition]:
                 raise StateIncompatible(
-                    f"{partition.topic}-{partition.partition}: {offset} is committed, the topic ends at {end[partition]}",
-                    hint="the topic was deleted and made anew: delete the group and the changelogs too, or restore it",
+                    f"{partition.topic}-{partition.partition} ends at {end[partition]}, but {offset} is committed",
+                    hint="the topic was deleted and made anew: delete the group and its changelogs as well",
                 )
             if 0 <= offset < begin[partition]:
                 log.error(
                     "records were deleted before they were processed",
                     extra={"topic": partition.topic, "partition": partition.partition, "from": offset},
                 )
-            found[partition.topic, partition.partition] = max(offset, begin[partition]), offset >= 0
+            found[partition.topic, partition.partition] = Position(max(offset, begin[partition]), offset >= 0)
         return found
 
     async def rows(self, tables: Iterable[ChangelogTable], partition: int) -> dict[ChangelogTable, Rows]:

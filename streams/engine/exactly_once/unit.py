@@ -8,7 +8,7 @@ back as it was does not go there at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
@@ -51,15 +51,6 @@ class Outgoing:
         return RECORD_OVERHEAD_BYTES + len(self.key or b"") + len(self.value or b"") + headers
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """An addition to a counter of the app, made when the unit is committed."""
-
-    name: str
-    amount: float
-    labels: dict[str, str]
-
-
 # The unit whose handler is running: table writes find their partition and overlay through it.
 current_unit: ContextVar[UnitOfWork | None] = ContextVar("current_unit", default=None)
 
@@ -72,7 +63,7 @@ class UnitOfWork:
         self.partition = partition
         self.records = records
         self.state = State.OPEN
-        self.tallies: list[Tally] = []
+        self.tallies: list[tuple[str, float, Mapping[str, str]]] = []  # additions to counters of the app
         self.letters: list[tuple[str, str]] = []  # (stage, kind of error), for the observer
         self._dead_letters = dead_letters
         self._sends: list[Outgoing] = []
@@ -108,7 +99,7 @@ class UnitOfWork:
     def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
         """Add to a counter of the app when the unit is committed."""
         self._require_open()
-        self.tallies.append(Tally(name, amount, labels))
+        self.tallies.append((name, amount, labels))
 
     def written(self, table: ChangelogTable) -> dict[str, bytes | None]:
         """Return the rows this unit wrote to a table (None = deleted)."""
