@@ -34,6 +34,7 @@ FORMATS = {
     ".txt": "txt",
 }
 ALWAYS_UTF8 = {"jsonl", "json"}
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
 # The number of a place behind all rows.
 LAST = sys.maxsize
 HASH_CHUNK_BYTES = 1024 * 1024
@@ -106,7 +107,7 @@ class Reading:
         file = self._file
         with file.path.open("rb") as self._raw:
             try:
-                head = _unpacked(self._raw, file.path).read(HEAD_BYTES)
+                head = _head(_unpacked(self._raw, file.path))
                 self._raw.seek(0)
                 encoding = encoding_of(head, declared=file.encoding, always_utf8=file.format in ALWAYS_UTF8)
                 text = text_of(_unpacked(self._raw, file.path), encoding)
@@ -120,7 +121,7 @@ class Reading:
                     yield from formats.text_blocks(text, encoding)
                 else:
                     yield from formats.text_lines(text, encoding)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            except DAMAGED as error:
                 yield formats.BadLine(LAST, f"the compressed file is damaged: {error}; what follows is lost")
 
 
@@ -136,6 +137,17 @@ def sha256_of(file: PromptFile) -> str:
         while chunk := handle.read(HASH_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _head(handle: BinaryIO) -> bytes:
+    """Return the beginning of a file, or what can be had of it."""
+    head = bytearray()
+    try:
+        while len(head) < HEAD_BYTES and (chunk := handle.read1(HEAD_BYTES - len(head))):  # type: ignore[attr-defined]
+            head += chunk
+    except DAMAGED:
+        pass  # met again, and reported, when the rows are read
+    return bytes(head)
 
 
 def _unpacked(raw: BinaryIO, path: Path) -> BinaryIO:

@@ -113,7 +113,7 @@ def text_blocks(text: TextIO, encoding: str) -> Read:
 
 def csv_rows(text: TextIO, encoding: str, delimiter: str = "") -> Read:
     csv.field_size_limit(LINE_CHARS_MAX)
-    feed = _Feed(lines_of(text, encoding))
+    feed = _Feed(lines_of(text, encoding, with_ends=True))
     header = feed.next_line()
     if header is None:
         return
@@ -178,7 +178,7 @@ class _Feed:
         if line is None:
             raise StopIteration
         self.taken.append(line)
-        return (MARK if line.problem else line.text) + "\n"
+        return MARK + "\n" if line.problem else line.text
 
 
 def _csv_row(number: int, cells: dict[str, str]) -> Row | BadLine:

@@ -53,29 +53,34 @@ class Cutter:
         self._start = 0
         self._at = 0  # how far `_buffer` has been followed
         self._line = 1  # line of `_start`
-        self._depth = 0
-        self._outer = 0  # depth of the elements: 1 inside the outermost array
+        self._open: list[str] = []  # the closing brackets that the element still needs
+        self._in_array = False
         self._in_string = False
+        self._skipping = False  # up to the next line
         self._restarts = 0
 
     def feed(self, chunk: str) -> Iterator[Element]:
+        if self._skipping:
+            _, found, chunk = chunk.partition("\n")
+            self._skipping = not found
         self._buffer = self._buffer[self._start :] + chunk
         self._at -= self._start
         self._start = 0
         yield from self._follow()
         while len(self._buffer) - self._start > LINE_CHARS_MAX and not self.gave_up:
-            yield from self._restart(f"an element of more than {LINE_CHARS_MAX} characters")
+            yield self._restart(f"longer than {LINE_CHARS_MAX} characters")
+            yield from self._follow()
 
     def finish(self) -> Iterator[Element]:
         """Hand out what is left at the end of the file."""
-        while not self.gave_up:
-            if self._depth == self._outer and not self._in_string:
-                yield from self._cut(len(self._buffer))
-                return
-            yield from self._restart("an element that is not closed")
+        while (self._open or self._in_string) and not self.gave_up:
+            yield self._restart("never closed")
+            yield from self._follow()
+        if not self.gave_up:
+            yield from self._cut(len(self._buffer))
 
     def _follow(self) -> Iterator[Element]:
-        while True:
+        while not self.gave_up:
             match = (INSIDE if self._in_string else OUTSIDE).search(self._buffer, self._at)
             if match is None:
                 self._at = len(self._buffer)
@@ -94,20 +99,26 @@ class Cutter:
                 yield from self._bracket(mark)
 
     def _bracket(self, mark: str) -> Iterator[Element]:
-        if mark == "," and self._depth == self._outer:
+        if mark in "[{" and (self._open or self._in_array or mark == "{"):
+            self._open.append("]" if mark == "[" else "}")
+        elif mark == "[":
             yield from self._cut(self._at - 1)
-        elif mark == "[" and self._depth == self._outer == 0:
+            self._start, self._in_array = self._at, True
+        elif self._open:
+            yield from self._inside(mark)
+        elif mark == ",":
             yield from self._cut(self._at - 1)
-            self._start, self._depth, self._outer = self._at, 1, 1
-        elif mark == "]" and self._depth == self._outer == 1:
+        elif mark == "]" and self._in_array:
             yield from self._cut(self._at - 1)
-            self._start, self._depth, self._outer = self._at, 0, 0
-        elif mark in "[{":
-            self._depth += 1
-        elif mark in "]}":
-            self._depth = max(self._outer, self._depth - 1)
-            if self._depth == self._outer == 0:
+            self._start, self._in_array = self._at, False
+
+    def _inside(self, mark: str) -> Iterator[Element]:
+        if mark == self._open[-1]:
+            self._open.pop()
+            if not self._open and not self._in_array:
                 yield from self._cut(self._at)
+        elif mark != ",":
+            yield self._restart(f"a bracket is closed by {mark}")
 
     def _cut(self, end: int) -> Iterator[Element]:
         gap = GAP.match(self._buffer, self._start, end)
@@ -119,19 +130,20 @@ class Cutter:
         self._line += self._buffer.count("\n", begin, end)
         self._start = end
 
-    def _restart(self, problem: str) -> Iterator[Element]:
+    def _restart(self, problem: str) -> Element:
+        """Return the first line of the broken element, and go on behind it."""
         gap = GAP.match(self._buffer, self._start)
         begin = gap.end() if gap else self._start
         self._line += self._buffer.count("\n", self._start, begin)
         newline = self._buffer.find("\n", begin)
         end = len(self._buffer) if newline < 0 else newline + 1
+        self._skipping = newline < 0  # the rest of the line is in the next chunk
         self._restarts += 1
-        if newline < 0 or self._restarts > RESTARTS_MAX:
+        if self._restarts > RESTARTS_MAX:
             self.gave_up = True
-            problem += ", and the rest of the file cannot be told apart from it"
-        yield Element(self._line, self._buffer[begin:end].rstrip(), problem)
+            problem += f"; after {RESTARTS_MAX} such elements the rest of the file is left out"
+        element = Element(self._line, self._buffer[begin:end].rstrip(), problem)
         self._line += 1
         self._start = self._at = end
-        self._depth, self._in_string = self._outer, False
-        if not self.gave_up:
-            yield from self._follow()
+        self._open, self._in_string = [], False
+        return element

@@ -40,7 +40,7 @@ BYTE_ORDER_MARKS = (
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line without its end, counted from 1. One with a `problem` is not to be used."""
+    """A line, counted from 1. One with a `problem` is not to be used."""
 
     number: int
     text: str
@@ -67,7 +67,7 @@ def text_of(handle: BinaryIO, encoding: str) -> TextIO:
     return io.TextIOWrapper(handle, encoding=encoding, errors=ON_ERROR, newline="\n")
 
 
-def lines_of(text: TextIO, encoding: str) -> Iterator[Line]:
+def lines_of(text: TextIO, encoding: str, *, with_ends: bool = False) -> Iterator[Line]:
     """Yield every line of the file, the bad ones with what is wrong with them."""
     number = 0
     while line := text.readline(LINE_CHARS_MAX + 1):
@@ -80,7 +80,7 @@ def lines_of(text: TextIO, encoding: str) -> Iterator[Line]:
         elif MARK in line:
             yield Line(number, line, undecodable(encoding))
         else:
-            yield Line(number, line.removesuffix("\n").removesuffix("\r"))
+            yield Line(number, line if with_ends else line.removesuffix("\n").removesuffix("\r"))
 
 
 def undecodable(encoding: str) -> str:

@@ -103,8 +103,8 @@ def _show(console: Console, summary: Summary) -> None:
 
     table = Table(box=None, header_style="bold", show_footer=len(summary.files) > 1)
     table.add_column("file", footer=f"{len(summary.files)} files")
-    table.add_column("sent", justify="right", footer=f"{summary.sent:,}")
-    table.add_column("settled", justify="right", footer=f"{sum(file.prompts for file in summary.files):,}")
+    table.add_column("sent now", justify="right", footer=f"{summary.sent:,}")
+    table.add_column("in Kafka", justify="right", footer=f"{sum(file.prompts for file in summary.files):,}")
     table.add_column("bad lines", justify="right", footer=f"{summary.bad:,}")
     table.add_column("")
     for file in summary.files:
