@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from fastavro import parse_schema
-from fastavro.schema import SchemaParseException, UnknownType
 
 from connectors.kafka.registry import Registry
 from schemas.avro import WriterSchema, unsafe
@@ -86,13 +85,16 @@ def _readable(schema: WriterSchema, reference: str) -> WriterSchema:
         return schema
     # Before parsing for the depth, which parsing itself recurses into; after it for names, which it completes.
     fault = unsafe(schema.definition)
+    parsed: Any = None
     if not fault:
         try:
             parsed = parse_schema(schema.definition)
-        except (SchemaParseException, UnknownType, KeyError, TypeError, ValueError) as error:
-            fault = f"it is not a valid Avro schema ({type(error).__name__})"
-        else:
-            fault = unsafe(parsed)
+        except Exception as error:  # fastavro raises whatever a malformed schema runs it into
+            raise SchemaUnavailable(
+                f"using the schema {reference}: it is not a valid Avro schema ({type(error).__name__})",
+                reference=reference,
+            ) from error
+        fault = unsafe(parsed)
     if fault:
         raise SchemaUnavailable(f"using the schema {reference}: {fault}", reference=reference)
     return WriterSchema("avro", parsed)

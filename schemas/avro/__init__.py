@@ -59,8 +59,7 @@ class _Walk:
         if kind in ("record", "error"):
             name = str(part.get("name"))
             self.named[name] = part
-            fields = part.get("fields", [])
-            return self._first_fault([field.get("type") for field in fields], (*inside, name), depth)
+            return self._first_fault(_field_types(part), (*inside, name), depth)
         if kind in ("array", "map"):
             item = part.get("items" if kind == "array" else "values")
             if kind == "array" and not self._takes_bytes(item):
@@ -76,7 +75,15 @@ class _Walk:
         if part == "null":
             return False
         if isinstance(part, dict) and part.get("type") == "record":
-            return any(self._takes_bytes(field.get("type")) for field in part.get("fields", []))
+            return any(self._takes_bytes(kind) for kind in _field_types(part))
         if isinstance(part, dict) and part.get("type") == "fixed":
             return bool(part.get("size"))
         return not (isinstance(part, dict) and part.get("type") == "null")
+
+
+def _field_types(record: dict[str, Any]) -> list[Any]:
+    """Return the types of a record's fields; what is no field has no type, which is a fault of its own."""
+    fields = record.get("fields")
+    if not isinstance(fields, list):
+        return []
+    return [field.get("type") if isinstance(field, dict) else None for field in fields]
