@@ -21,17 +21,43 @@ HEADER_PREFIX = "__promptloom.errors."
 
 
 @dataclass(frozen=True, slots=True)
+class Letter:
+    """A record for the dead letters."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetters:
     """Where dead letters go."""
 
     topic: str
     partitions: int
 
-    def address(self, record: Record, error: Exception, stage: str) -> tuple[str, int, Headers, bytes | None]:
-        """Return topic, partition, headers and value of the dead letter of a record."""
-        headers = _own(record.headers) + error_headers(record, error, stage)
-        value, cut = fit(record, headers)
-        return self.topic, record.partition % self.partitions, headers + cut, value
+    def letter(self, record: Record, error: Exception, stage: str) -> Letter:
+        """Return the dead letter of a record, small enough for its topic whatever the record is.
+
+        A dead letter that the broker refuses would be tried for ever. So where a record is so large
+        that the added headers make it too large, its value is cut, and a header says how long it was.
+        """
+        headers = error_headers(record, error, stage)
+        room = RECORD_BYTES_MAX - DEAD_LETTER_HEADERS_BYTES
+        key = record.key if len(record.key or b"") < room // 2 else None
+        room -= len(key or b"")
+        own = _own(record.headers)
+        own_bytes = sum(len(name) + len(value) for name, value in own)
+        if own_bytes < room // 2:
+            headers = own + headers
+            room -= own_bytes
+        value = record.value
+        if value is not None and len(value) > room:
+            headers += ((HEADER_PREFIX + "value_bytes", str(len(value)).encode()),)
+            value = value[:room]
+        return Letter(self.topic, record.partition % self.partitions, key, value, headers)
 
 
 def error_headers(record: Record, error: Exception, stage: str) -> Headers:
@@ -55,19 +81,6 @@ def message(error: Exception) -> str:
         frames = traceback.extract_tb(error.__traceback__)
         text = f"raised in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "raised"
     return text.split("\n", 1)[0][:ERROR_MESSAGE_CHARS_MAX]
-
-
-def fit(record: Record, headers: Headers) -> tuple[bytes | None, Headers]:
-    """Return the value, cut only where the record was so large that the added headers make it too large.
-
-    A dead letter that the broker refuses would be tried for ever.
-    """
-    value = record.value
-    room = RECORD_BYTES_MAX - DEAD_LETTER_HEADERS_BYTES - len(record.key or b"")
-    room -= sum(len(name) + len(content) for name, content in headers)
-    if value is None or len(value) <= room:
-        return value, ()
-    return value[: max(room, 0)], ((HEADER_PREFIX + "value_bytes", str(len(value)).encode()),)
 
 
 def _own(headers: Headers) -> Headers:

@@ -1,13 +1,14 @@
 """The engine: stages over topics, tables with changelogs, exactly once. Knows no app.
 
-    engine = Engine(settings, bootstrap_servers, dead_letters="dead-letters")
+    engine = Engine(settings, {"bootstrap_servers": "localhost:9092"}, dead_letters="dead-letters")
     counts = engine.table("counts", owner="words")
     engine.stage("counting", "words", count)      # async def count(unit: Unit) -> None
     engine.run()                                  # until SIGTERM or SIGINT
 
-Declaring does nothing yet; clients, tasks and the Faust app are made when it runs. Topics, changelogs
-included (`changelog_topics`), exist before: a worker that makes topics makes them with
-whatever defaults it meets, and a topic that appears late is assigned late.
+The connection holds what every aiokafka client is given. Declaring does nothing yet; clients, tasks
+and the Faust app are made when it runs. Topics, changelogs included (`changelog_topics`), exist
+before: a worker that makes topics makes them with whatever defaults it meets, and a topic that
+appears late is assigned late.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from connectors.kafka.client import aiokafka_configuration
 from schemas.errors import ServiceUnavailable, SettingsInvalid
+from schemas.topics import Topic
 from streams.engine import app as faust_app
 from streams.engine.dead_letter import DeadLetters
 from streams.engine.exactly_once.session import Stage, Surroundings
 from streams.engine.exactly_once.sessions import Sessions
-from streams.engine.limits import CHANGELOG_CONFIG, EXIT_CODE_STUCK, STOP_SECONDS_MAX
+from streams.engine.limits import EXIT_CODE_STUCK, STOP_SECONDS_MAX
 from streams.engine.ports import Handler, NullObserver, Observer, StateView, Table
 from streams.engine.settings import Settings
-from streams.engine.tables import ChangelogTable, ChangelogTopic, View
+from streams.engine.tables import ChangelogTable, View
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +46,14 @@ class Engine:
     def __init__(
         self,
         settings: Settings,
-        bootstrap_servers: str,
+        connection: Mapping[str, Any],
         *,
         dead_letters: str = "dead-letters",
         observer: Observer | None = None,
     ) -> None:
-        kafka = settings.kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
         self._settings = settings.engine
-        self._partitions = kafka.partitions
-        self._connection = aiokafka_configuration(kafka)
+        self._partitions = settings.kafka.partitions
+        self._connection = connection
         self._dead_letters = dead_letters
         self._observer = observer or NullObserver()
         self._stages: dict[str, Stage] = {}  # by topic
@@ -83,9 +83,12 @@ class Engine:
         """Return what tells when caches made from the tables of a topic are stale."""
         return self._views[topic]
 
-    def changelog_topics(self) -> list[ChangelogTopic]:
+    def changelog_topics(self) -> list[Topic]:
         """Return the topics of the tables, to be created like any other."""
-        return [ChangelogTopic(table.changelog, self._partitions, CHANGELOG_CONFIG) for table in self._tables.values()]
+        return [
+            Topic(table.changelog, "row key", "row: bytes", public=False, retention_ms=-1, compacted=True)
+            for table in self._tables.values()
+        ]
 
     # -- running
 

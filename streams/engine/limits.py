@@ -54,12 +54,3 @@ EXIT_CODE_STUCK = 70  # EX_SOFTWARE
 
 WATCH_INTERVAL_S = 1.0
 STALLED_SECONDS_MAX = 30.0  # records wait and none is processed: not ready
-
-# Changelogs hold many versions of few rows: they roll and compact often, so that a restore stays short.
-CHANGELOG_CONFIG = {
-    "cleanup.policy": "compact",
-    "segment.ms": "600000",
-    "segment.bytes": str(64 * MIB),
-    "min.cleanable.dirty.ratio": "0.1",
-    "max.message.bytes": str(BATCH_BYTES_MAX),
-}

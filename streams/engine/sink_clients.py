@@ -60,12 +60,18 @@ class DeadLetterProducer:
 
     async def send(self, record: Record, error: Exception, stage: str) -> None:
         """Return when the broker has the dead letter."""
-        topic, partition, headers, value = self._dead_letters.address(record, error, stage)
+        letter = self._dead_letters.letter(record, error, stage)
         try:
             producer = await self._started()
-            await producer.send_and_wait(topic, value, key=record.key, partition=partition, headers=list(headers))
+            await producer.send_and_wait(
+                letter.topic,
+                letter.value,
+                key=letter.key,
+                partition=letter.partition,
+                headers=list(letter.headers),
+            )
         except KafkaError as failed:
-            raise ServiceUnavailable(f"sending a dead letter to {topic}: {failed}") from failed
+            raise ServiceUnavailable(f"sending a dead letter to {letter.topic}: {failed}") from failed
 
     async def close(self) -> None:
         producer, self._producer = self._producer, None

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 
 import faust
@@ -22,15 +21,6 @@ from faust.stores.memory import Store
 from streams.engine.exactly_once.unit import HandlerMisuse, current_unit
 
 Rows = dict[str, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class ChangelogTopic:
-    """A topic the operator has to create."""
-
-    name: str
-    partitions: int
-    config: Mapping[str, str]
 
 
 class ChangelogTable:

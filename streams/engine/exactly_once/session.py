@@ -212,6 +212,7 @@ class Session:
             if not handling.cancelled():
                 handling.cancel()
                 unit.undo()
+                self._view.changed(self._partition)
                 raise  # this session itself is cancelled
             error: Exception = HandlerInterrupted("the handler was cancelled from within")
         except Exception as raised:  # noqa: BLE001  told apart in `_process`
@@ -220,8 +221,9 @@ class Session:
             seconds = time.monotonic() - self._unit_started_at
             self._around.observer.unit_done(self.stage.name, len(unit.records), seconds)
             return None
-        if unit.undo():
-            self._view.changed(self._partition)
+        unit.undo()
+        # Whatever the handler wrote: it may have changed something it keeps beside its rows.
+        self._view.changed(self._partition)
         return error
 
     async def _wait_committing(self, handling: asyncio.Task[None]) -> None:

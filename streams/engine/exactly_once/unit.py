@@ -92,8 +92,10 @@ class UnitOfWork:
     def dead_letter(self, record: Record, error: Exception, *, stage: str) -> None:
         """Queue `record`, original bytes, key and headers, for the dead letters with error headers."""
         self._require_open()
-        topic, partition, headers, value = self._dead_letters.address(record, error, stage)
-        self._sends.append(Outgoing(topic, partition, record.key, value, headers, record.timestamp_ms))
+        letter = self._dead_letters.letter(record, error, stage)
+        self._sends.append(
+            Outgoing(letter.topic, letter.partition, letter.key, letter.value, letter.headers, record.timestamp_ms)
+        )
         self.letters.append((stage, type(error).__name__))
 
     def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
@@ -128,10 +130,9 @@ class UnitOfWork:
         for table, rows in self._rows.items():
             table.apply(self.partition, rows)
 
-    def undo(self) -> bool:
-        """Forget what the handler did; return whether it had written rows."""
+    def undo(self) -> None:
+        """Forget what the handler did."""
         self.state = State.UNDONE
-        return bool(self._rows)
 
     def _require_open(self) -> None:
         if self.state is not State.OPEN:
