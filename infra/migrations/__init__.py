@@ -9,7 +9,7 @@ database. Add one with the next number, a `.py` like those beside it, and its tw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from schemas.errors import PromptloomError, ServiceUnavailable
@@ -50,10 +51,10 @@ def head() -> str | None:
     return ScriptDirectory(str(Path(__file__).parent)).get_current_head()
 
 
-def _migrate(dsn: str, run: object, revision: str) -> str | None:
+def _migrate(dsn: str, run: Callable[[Config, str], None], revision: str) -> str | None:
     with _config(dsn) as config:
         try:
-            run(config, revision)  # type: ignore[operator]
+            run(config, revision)
         except CommandError as error:
             raise PromptloomError(
                 f"migrating the database to {revision}: {error}",
@@ -81,7 +82,8 @@ def _config(dsn: str) -> Iterator[Config]:
             config.attributes["connection"] = connection
             yield config
             connection.commit()
-    except psycopg.OperationalError as error:
-        raise ServiceUnavailable(f"migrating the database: {error}", hint="is Postgres running?") from error
+    except OperationalError as error:
+        told = str(error.orig).split("\n", 1)[0]
+        raise ServiceUnavailable(f"migrating the database: {told}", hint="is Postgres running?") from error
     finally:
         engine.dispose()

@@ -107,6 +107,7 @@ class Sink(Generic[Item]):
         dead_letter: Callable[[Record, Exception, str], Awaitable[None]],
         schemas: WriterSchemas,
         observer: SinkObserver,
+        stop: asyncio.Event,
         received_at_ms: Callable[[Item], Iterable[int]],
         skip_expired: bool = False,
         hold_seconds_min: float = HOLD_SECONDS_MIN,
@@ -122,16 +123,12 @@ class Sink(Generic[Item]):
         self._skip_expired = skip_expired
         self._hold_seconds_min = hold_seconds_min
         self._known: dict[Place, int | None] = {}  # the offsets in the store; None = no row yet
-        self._stop = asyncio.Event()
+        self._stop = stop
         self.name = f"sink-{store.name}"
         self.held_reason = ""  # why nothing moves at the moment; '' = it does
 
-    def stop(self) -> None:
-        """Finish the write under way, then return from `run`."""
-        self._stop.set()
-
     async def run(self) -> None:
-        """Carry records until `stop`."""
+        """Carry records until `stop` is set; the write under way is finished first."""
         try:
             places = await self._places()
             await self._seek(places)
@@ -275,6 +272,23 @@ class Sink(Generic[Item]):
             if end is not None:
                 behind = end - await self._consumer.position(place)
                 self._observer.lag(place.topic, place.partition, max(0, behind))
+
+
+async def first_record(consumer: Consumer, topic: str, stop: asyncio.Event) -> Record | None:
+    """Return some record of a topic, waiting for the first; None when told to stop before it came."""
+    while not stop.is_set():
+        partitions = consumer.partitions_for_topic(topic) if topic in await consumer.topics() else None
+        if partitions:
+            places = [TopicPartition(topic, partition) for partition in sorted(partitions)]
+            consumer.assign(places)
+            for place, offset in (await consumer.beginning_offsets(places)).items():
+                consumer.seek(place, offset)
+            while not stop.is_set():
+                arrived = await consumer.getmany(timeout_ms=POLL_MS_MAX, max_records=1)
+                for record in _records(arrived):
+                    return record
+        await asyncio.sleep(TOPICS_POLL_S)
+    return None
 
 
 def _records(arrived: Mapping[TopicPartition, list[Any]]) -> Iterator[Record]:
