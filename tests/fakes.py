@@ -109,7 +109,10 @@ class FakeTable:
 
 
 class FakeEngine:
-    """What `attach(engine, ...)` sees: registers stages and tables, runs one unit at a time. Also a `StateView`."""
+    """What `attach(engine, ...)` sees: registers stages and tables, runs one unit at a time.
+
+    It is every topic's `StateView` as well: a unit that was undone and `restore` change the generation.
+    """
 
     def __init__(self) -> None:
         self.stages: dict[str, tuple[str, Handler]] = {}  # name -> (source topic, handler)
@@ -124,6 +127,10 @@ class FakeEngine:
 
     def table(self, name: str, *, owner: str) -> FakeTable:
         return self.tables.setdefault(name, FakeTable(name, owner))
+
+    def views(self, topic: str) -> FakeEngine:
+        assert topic in {table.owner for table in self.tables.values()}, f"no table belongs to {topic}"
+        return self
 
     def generation(self, partition: int) -> int:
         return self._generations[partition]

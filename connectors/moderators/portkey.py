@@ -8,7 +8,6 @@ which the offline classifier uses as well, so that one policy serves both.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -37,7 +36,7 @@ REQUEST_INPUTS_MAX = 32
 class PortkeyModerator:
     """Implements the port `Moderator`."""
 
-    categories = CATEGORIES
+    categories: tuple[str, ...] = CATEGORIES
 
     def __init__(self, client: PortkeyClient, *, model: str) -> None:
         self.name = f"portkey-{model}"
@@ -71,8 +70,8 @@ def _scores(result: Any) -> dict[str, float]:
     scores = {}
     for category in CATEGORIES:
         score = answered.get(category)
-        # The SDK knows single words as fields of its own and passes the rest through as they came.
-        if not isinstance(score, int | float) or not (math.isfinite(score) and 0.0 <= score <= 1.0):
+        # The SDK checks the single words, which it knows as fields, and passes the rest through as they came.
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 0.0 <= score <= 1.0:
             raise ServiceMalformed(f"reading moderation results: the score of {category} is missing or no probability")
         scores[category] = float(score)
     return scores

@@ -57,7 +57,7 @@ class ModerationSettings(Section):
     moderator: Literal["offline", "portkey"] = "offline"
     portkey_model: str = "text-moderation-latest"
     policy_version: str = Field("1", description="named in every decision; change it with the thresholds")
-    threshold: float = Field(0.8, ge=0, le=1, description="probability from which a category rejects")
+    threshold: float = Field(0.5, ge=0, le=1, description="score from which a category rejects")
     thresholds: dict[str, float] = Field({}, description="by category; overrides `threshold`")
     tenants: dict[str, dict[str, float]] = Field({}, description="by tenant, then category; 'all' sets every category")
 

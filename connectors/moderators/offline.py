@@ -1,0 +1,74 @@
+"""Offline moderation: a small linear classifier on character grams and word vectors, shipped as numbers.
+
+Rules
+  * A text's score in a category is the highest of its windows (features.py).
+  * A window's score is the logistic of a weighted sum: one weight a gram bucket, one a dimension of
+    its wordllama vector, one constant. The constant is set so that 0.5 is the operating point
+    chosen in training, between missing what offends and rejecting what is ordinary.
+  * It knows what it was trained on: eight categories, English above all. It is a first gate that costs
+    nothing, not a judge; its measured figures are in weights.json beside the weights.
+
+Intuition: it has learnt which turns of phrase come in bad company.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectors.embedders.wordllama import WordllamaEmbedder
+from connectors.moderators.features import grams, windows
+
+FOLDER = Path(__file__).parent
+WEIGHTS = FOLDER / "weights.npz"
+CARD = FOLDER / "weights.json"  # what the weights are: name, categories, measured figures
+
+# Windows whose vectors are computed together: about 250,000 characters, whatever the texts.
+WINDOWS_MAX = 256
+
+Scores = NDArray[np.float64]
+
+
+class OfflineModerator:
+    """Implements the port `Moderator` without network or model download."""
+
+    def __init__(self, weights: Path = WEIGHTS, card: Path = CARD) -> None:
+        described = json.loads(card.read_text(encoding="utf-8"))
+        self.name: str = described["name"]
+        self.categories: tuple[str, ...] = tuple(described["categories"])
+        with np.load(weights) as arrays:
+            self._by_bucket = arrays["by_bucket"].astype(np.float32)
+            self._by_dimension = arrays["by_dimension"].astype(np.float32)
+            self._constant = arrays["constant"].astype(np.float64)
+        self._embedder = WordllamaEmbedder()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="moderator")
+
+    async def score(self, texts: Sequence[str]) -> list[dict[str, float]]:
+        """Return one score a category for each text."""
+        rows = await asyncio.get_running_loop().run_in_executor(self._thread, self.scores, tuple(texts))
+        return [dict(zip(self.categories, map(float, row), strict=True)) for row in rows]
+
+    def scores(self, texts: Sequence[str]) -> Scores:
+        """Return shape (texts, categories), on the calling thread."""
+        highest = np.zeros((len(texts), len(self.categories)))
+        pieces = [(owner, window) for owner, text in enumerate(texts) for window in windows(text)]
+        for start in range(0, len(pieces), WINDOWS_MAX):
+            batch = pieces[start : start + WINDOWS_MAX]
+            vectors = self._embedder.encode([window for _, window in batch])
+            for (owner, window), vector in zip(batch, vectors, strict=True):
+                highest[owner] = np.maximum(highest[owner], self._window_scores(window, vector))
+        return highest
+
+    def _window_scores(self, window: str, vector: NDArray[np.float32]) -> Scores:
+        buckets, weights = grams(window)
+        # Sums over one axis, not matrix products: those may round differently from one machine to the next.
+        by_gram = (self._by_bucket.take(buckets, axis=0) * weights[:, np.newaxis]).sum(axis=0)
+        by_meaning = (self._by_dimension * vector[:, np.newaxis]).sum(axis=0)
+        scores: Scores = 1.0 / (1.0 + np.exp(-(self._constant + by_gram + by_meaning)))
+        return scores
