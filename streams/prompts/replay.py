@@ -24,7 +24,7 @@ from streams.engine.partitioning import partition_of
 from streams.prompts.replay_records import Outgoing, record_of
 from streams.prompts.replay_state import Checkpoint, Checkpoints, Report, Window
 
-CONNECT_TIMEOUT_S = 15.0
+CONNECT_TIMEOUT_S = 8.0
 # How long a prompt may wait for an acknowledgement: a broker restarts in this time, one that is gone gets reported.
 DELIVERY_TIMEOUT_MS = 60_000
 FLUSH_ON_STOP_S = 10.0
