@@ -9,6 +9,8 @@ The key is the fingerprint in hex, the value the schema as JSON.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,8 +24,10 @@ from connectors.kafka.client import KafkaAccess, aiokafka_configuration
 from schemas.errors import ServiceUnavailable
 from schemas.topics import SCHEMAS
 
-READ_TIMEOUT_MS = 1_000  # of one poll; the end of the topic is known by its offset
-POLLS_WITHOUT_PROGRESS_MAX = 10
+READ_TIMEOUT_S = 20.0
+POLL_TIMEOUT_MS = 500
+
+log = logging.getLogger(__name__)
 
 
 def fingerprint_of(definition: Any) -> str:
@@ -46,8 +50,8 @@ class SchemaTopic:
             return 0
         with _explained("publishing schemas"):
             producer = AIOKafkaProducer(**aiokafka_configuration(self._kafka), acks="all", enable_idempotence=True)
-            await producer.start()
             try:
+                await producer.start()
                 for mark, definition in sorted(fresh.items()):
                     await producer.send_and_wait(self._topic, orjson.dumps(_plain(definition)), key=mark.encode())
             finally:
@@ -60,39 +64,50 @@ class SchemaTopic:
             consumer = AIOKafkaConsumer(
                 **aiokafka_configuration(self._kafka), isolation_level="read_committed", enable_auto_commit=False
             )
-            await consumer.start()
             try:
-                return await self._read_to_the_end(consumer)
+                await consumer.start()
+                async with asyncio.timeout(READ_TIMEOUT_S):
+                    return await self._read_to_the_end(consumer)
             finally:
                 await consumer.stop()
 
     async def _read_to_the_end(self, consumer: AIOKafkaConsumer) -> dict[str, Any]:
+        if self._topic not in await consumer.topics():
+            raise ServiceUnavailable(
+                f"reading schemas: there is no topic {self._topic}", hint="promptloom topics create makes it"
+            )
         partition = TopicPartition(self._topic, 0)
         consumer.assign([partition])
         await consumer.seek_to_beginning(partition)
         end = (await consumer.end_offsets([partition]))[partition]
         found: dict[str, Any] = {}
-        polls_left = POLLS_WITHOUT_PROGRESS_MAX
-        while (position := await consumer.position(partition)) < end:
-            batch = await consumer.getmany(partition, timeout_ms=READ_TIMEOUT_MS)
+        # Compaction and transactions leave gaps, so the end is known by position, not by the last record.
+        while await consumer.position(partition) < end:
+            batch = await consumer.getmany(partition, timeout_ms=POLL_TIMEOUT_MS)
             for record in batch.get(partition, []):
-                if record.key and record.value:
-                    found[record.key.decode("ascii", "replace")] = orjson.loads(record.value)
-            # Compaction leaves gaps, so the position may move without a record; it must move, though.
-            if await consumer.position(partition) == position:
-                polls_left -= 1
-                if not polls_left:
-                    raise ServiceUnavailable(f"reading schemas: the broker delivers nothing past offset {position}")
+                _keep(found, record.key, record.value)
         return found
+
+
+def _keep(found: dict[str, Any], key: bytes | None, value: bytes | None) -> None:
+    """Take one record into account. One that is no schema is passed over: it must not lock the others out."""
+    name = (key or b"").decode("ascii", "replace")
+    if value is None:
+        found.pop(name, None)
+        return
+    try:
+        found[name] = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        log.warning("passed over a record of the schemas topic that is no JSON", extra={"fingerprint": name})
 
 
 @contextmanager
 def _explained(doing: str) -> Iterator[None]:
     try:
         yield
-    except KafkaError as error:
+    except (KafkaError, TimeoutError) as error:
         raise ServiceUnavailable(
-            f"{doing}: {type(error).__name__}", hint="does the topic `schemas` exist? promptloom topics create"
+            f"{doing}: {type(error).__name__}", hint="promptloom status shows whether the broker runs"
         ) from error
 
 
