@@ -13,7 +13,7 @@ Rules
   1. A text that lacks many landmarks all others hold is a stranger (another template, or another version): it is left out.
   2. Next to a landmark, equal tokens extend it, as far as all texts agree.
   3. A landmark needs evidence: the shorter it is, and the fewer *different* texts surround it, the likelier it
-     stands there by chance (`_is_evident`).
+     stands there by chance (`_evidence`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ GRAM_SIZES = (6, 4, 3, 2, 1)  # lengths of landmarks, surest first
 SERIES_SIZES = (3, 2, 1)  # lengths of phrases that stand equally often in every text: the marks of a list
 LEVELS = len(GRAM_SIZES) + len(SERIES_SIZES)
 SERIES_TEXTS_MIN = 8  # different texts from which an equal number of repetitions is no accident
-TOKENS_MAX = 16_000  # of all texts together: bounds one alignment to tens of milliseconds
+TOKENS_MAX = 12_000  # of all texts together: bounds one alignment to about 20 ms
+TEXTS_MIN = 6  # that are aligned however long they are
 STRANGER_SHARE_MAX = 0.2  # of texts that may be left out; with more, the texts simply have less in common
 STRANGER_LANDMARKS_MIN = 0.7  # share of the sure landmarks a text must hold
 UNIQUE_SHARE_MIN = 0.7  # of texts in which a landmark stands once; in the others a slot value quotes it
@@ -57,6 +58,7 @@ class Alignment:
     kept: tuple[int, ...]  # indices of the texts that are not strangers
 
 
+Gram = tuple[str, ...]
 Strip = list[tuple[int, int]]  # for each text, the range of its tokens still to be aligned
 
 
@@ -66,8 +68,8 @@ def tokenize(text: str) -> list[str]:
 
 
 def align(texts: Sequence[str]) -> Alignment:
-    """Return the runs all texts share, strangers aside."""
-    tokens = [tokenize(text) for text in texts]
+    """Return the runs all texts share, strangers aside. Texts come in ascending order of length."""
+    tokens = _affordable([tokenize(text) for text in texts])
     kept = _without_strangers(tokens)
     chosen = [tokens[index] for index in kept]
     placed = _place(chosen)
@@ -85,11 +87,21 @@ def align(texts: Sequence[str]) -> Alignment:
     return Alignment(tuple(runs), starts, ends, tuple(kept))
 
 
+def _affordable(tokens: list[list[str]]) -> list[list[str]]:
+    """Leave out the longest texts where all together are too long; the short ones hold less that is not constant."""
+    total = 0
+    for count, words in enumerate(tokens):
+        total += len(words)
+        if total > TOKENS_MAX and count >= TEXTS_MIN:
+            return tokens[:count]
+    return tokens
+
+
 def _without_strangers(tokens: list[list[str]]) -> list[int]:
     everyone = list(range(len(tokens)))
     if len(tokens) < 5:
         return everyone
-    holders: Counter[tuple[str, ...]] = Counter()
+    holders: Counter[Gram] = Counter()
     grams = [set(zip(*(words[shift:] for shift in range(4)), strict=False)) for words in tokens]
     for held in grams:
         holders.update(held)
@@ -146,34 +158,34 @@ def _strip_edges(tokens: list[list[str]], strip: Strip) -> tuple[Strip, list[tup
 
 def _landmarks(tokens: list[list[str]], strip: Strip, size: int) -> list[tuple[int, ...]]:
     """Return non-overlapping landmarks of a strip in order, each as its place in every text."""
-    tables: list[dict[tuple[str, ...], int]] = []
-    once: Counter[tuple[str, ...]] = Counter()
-    shared: set[tuple[str, ...]] | None = None
+    firsts: list[dict[Gram, int]] = []
+    lasts: list[dict[Gram, int]] = []
+    shared: set[Gram] | None = None
     for words, (start, end) in zip(tokens, strip, strict=True):
-        table: dict[tuple[str, ...], int] = {}
-        repeated = set()
-        grams = zip(*(words[start + shift : end] for shift in range(size)), strict=False)
-        for position, gram in enumerate(grams, start):
-            if gram in table:
-                repeated.add(gram)
-            else:
-                table[gram] = position
-        shared = set(table) if shared is None else shared & table.keys()
+        grams = list(zip(*(words[start + shift : end] for shift in range(size)), strict=False))
+        last = dict(zip(grams, range(start, start + len(grams)), strict=True))
+        shared = set(last) if shared is None else shared & last.keys()
         if not shared:
             return []
-        once.update(shared - repeated)
-        for gram in repeated:
-            table[gram] = -1 - table[gram]
-        tables.append(table)
+        lasts.append(last)
+        if len(last) < len(grams):
+            grams.reverse()
+            last = dict(zip(grams, range(start + len(grams) - 1, start - 1, -1), strict=True))
+        firsts.append(last)
     need = max(2, math.ceil(UNIQUE_SHARE_MIN * len(tokens)))
-    candidates = [gram for gram in shared or () if once[gram] >= need and _is_evident(gram, tokens, strip)]
-    return _ordered(candidates, tables, tokens, strip, size)
+    different, bits_needed = _evidence(tokens, strip)
+    candidates = []
+    for gram in shared or ():
+        once = sum(first[gram] == last[gram] for first, last in zip(firsts, lasts, strict=True))
+        if once >= need and _bits(gram) * (different - 1) >= bits_needed:
+            candidates.append(gram)
+    return _ordered(candidates, firsts, lasts, tokens, strip, size)
 
 
 def _series(tokens: list[list[str]], strip: Strip, size: int) -> list[tuple[int, ...]]:
     """Return all places of a phrase that every text repeats equally often: `- a, - b, - c` holds a series of dashes."""
-    counts: list[Counter[tuple[str, ...]]] = []
-    shared: set[tuple[tuple[str, ...], int]] | None = None
+    counts: list[Counter[Gram]] = []
+    shared: set[tuple[Gram, int]] | None = None
     for words, (start, end) in zip(tokens, strip, strict=True):
         count = Counter(zip(*(words[start + shift : end] for shift in range(size)), strict=False))
         repeated = {(gram, times) for gram, times in count.items() if times > 1}
@@ -181,10 +193,11 @@ def _series(tokens: list[list[str]], strip: Strip, size: int) -> list[tuple[int,
         if not shared:
             return []
         counts.append(count)
-    if len({tuple(words[start:end]) for words, (start, end) in zip(tokens, strip, strict=True)}) < SERIES_TEXTS_MIN:
+    different, bits_needed = _evidence(tokens, strip)
+    if different < SERIES_TEXTS_MIN:
         return []
     for gram, _ in sorted(shared or (), key=lambda item: (-item[1], item[0])):
-        if _is_evident(gram, tokens, strip) and len(set(gram)) == size:
+        if _bits(gram) * (different - 1) >= bits_needed and len(set(gram)) == size:
             places = [
                 [at for at in range(start, end - size + 1) if tuple(words[at : at + size]) == gram]
                 for words, (start, end) in zip(tokens, strip, strict=True)
@@ -193,23 +206,28 @@ def _series(tokens: list[list[str]], strip: Strip, size: int) -> list[tuple[int,
     return []
 
 
-def _is_evident(gram: tuple[str, ...], tokens: list[list[str]], strip: Strip) -> bool:
-    """Tell whether a phrase found in every text of a strip is there for more than chance."""
-    bits = 0.0
-    for word in gram:
-        if word.isspace() and word != "\n":
-            continue
-        bits += BITS_OF_WORD if len(word) > SHORT_WORD_CHARS and word[0].isalnum() else BITS_OF_WORD / 2
-    if not any(word[0].isalnum() or word == "\n" for word in gram):
-        return False
+def _evidence(tokens: list[list[str]], strip: Strip) -> tuple[int, float]:
+    """Return how many different texts a strip holds, and the bits a landmark in it needs to be more than chance."""
     different = {tuple(words[start:end]) for words, (start, end) in zip(tokens, strip, strict=True)}
     length = sum(end - start for start, end in strip) / len(strip)
-    return bits * (len(different) - 1) >= 2 * math.log2(1 + length) + BITS_SPARE
+    return len(different), 2 * math.log2(1 + length) + BITS_SPARE
+
+
+def _bits(gram: Gram) -> float:
+    """Return the evidence of a phrase found in one more text; marks and blanks alone are none."""
+    if not any(word[0].isalnum() or word == "\n" for word in gram):
+        return 0.0
+    bits = 0.0
+    for word in gram:
+        if word == "\n" or not word.isspace():
+            bits += BITS_OF_WORD if len(word) > SHORT_WORD_CHARS and word[0].isalnum() else BITS_OF_WORD / 2
+    return bits
 
 
 def _ordered(
-    candidates: list[tuple[str, ...]],
-    tables: list[dict[tuple[str, ...], int]],
+    candidates: list[Gram],
+    firsts: list[dict[Gram, int]],
+    lasts: list[dict[Gram, int]],
     tokens: list[list[str]],
     strip: Strip,
     size: int,
@@ -217,29 +235,28 @@ def _ordered(
     """Keep the candidates that stand in one order in all texts."""
     if not candidates:
         return []
+    pairs = list(zip(firsts, lasts, strict=True))
     # The text in which most candidates stand once leads; ties go to the earlier text.
-    leader = max(range(len(tables)), key=lambda index: (sum(tables[index][g] >= 0 for g in candidates), -index))
-    candidates = sorted((g for g in candidates if tables[leader][g] >= 0), key=lambda g: tables[leader][g])
-    support = Counter(candidates)
-    for table in tables:
-        known = [gram for gram in candidates if table[gram] >= 0]
-        support.update(known[index] for index in _rising([table[gram] for gram in known]))
-    need = len(tables) + 1
+    first, last = max(pairs, key=lambda pair: sum(pair[0][gram] == pair[1][gram] for gram in candidates))
+    candidates = sorted((gram for gram in candidates if first[gram] == last[gram]), key=first.__getitem__)
+    support: Counter[Gram] = Counter()
+    for first, last in pairs:
+        known = [gram for gram in candidates if first[gram] == last[gram]]
+        support.update(known[index] for index in _rising([first[gram] for gram in known]))
     landmarks: list[tuple[int, ...]] = []
     at = [start for start, _ in strip]
     for gram in candidates:
-        if support[gram] < need * UNIQUE_SHARE_MIN:
-            continue
-        place = _place_of(gram, tables, tokens, at, strip, size)
-        if place is not None:
-            landmarks.append(place)
-            at = [position + size for position in place]
+        if support[gram] >= UNIQUE_SHARE_MIN * len(tokens):
+            place = _place_of(gram, firsts, tokens, at, strip, size)
+            if place is not None:
+                landmarks.append(place)
+                at = [position + size for position in place]
     return landmarks
 
 
 def _place_of(
-    gram: tuple[str, ...],
-    tables: list[dict[tuple[str, ...], int]],
+    gram: Gram,
+    firsts: list[dict[Gram, int]],
     tokens: list[list[str]],
     at: list[int],
     strip: Strip,
@@ -247,15 +264,11 @@ def _place_of(
 ) -> tuple[int, ...] | None:
     """Return where a phrase first stands behind `at` in every text, or None."""
     place = []
-    for table, words, start, (_, end) in zip(tables, tokens, at, strip, strict=True):
-        position = table[gram]
-        if position < 0:
-            position = -1 - position
-            while position < start or (position + size <= end and tuple(words[position : position + size]) != gram):
-                position += 1
-            if position + size > end:
-                return None
-        if position < start:
+    for first, words, start, (_, end) in zip(firsts, tokens, at, strip, strict=True):
+        position = max(first[gram], start)
+        while position + size <= end and tuple(words[position : position + size]) != gram:
+            position += 1
+        if position + size > end:
             return None
         place.append(position)
     return tuple(place)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import xxhash
 
@@ -28,6 +29,7 @@ POOL_CHARS_MAX = 48_000  # of all texts of a cluster: compressed about 16 KiB
 RECENT_MIN = 8
 BASE_MIN = 6
 ODD_MAX = 12  # what a refinement is learnt from, beside the base
+FIRST_LESSON = 8  # members; before, a template would be mostly accident
 FIRST_LOOK = 8  # members of a version before the newest are looked at
 HISTORY_MAX = 8  # earlier versions that stragglers are still read with
 
@@ -45,6 +47,7 @@ class Sample:
     similarity: int
     reading: int
     priority: tuple[int, str] = field(init=False)
+    profiles: dict[int, Any] = field(default_factory=dict, compare=False)  # made by `drift.py`, never stored
 
     def __post_init__(self) -> None:
         self.priority = (xxhash.xxh3_64_intdigest(self.prompt_id.encode("utf-8", "surrogatepass")), self.prompt_id)
@@ -73,7 +76,7 @@ class ClusterState:
     versions: list[Version] = field(default_factory=list)  # announced ones, newest last
     since_version: int = 0  # members since the newest version, or since the template last changed
     steady: int = 0  # members in a row that parsed
-    learn_at: int = 3  # members at which the template is learnt again
+    learn_at: int = FIRST_LESSON  # members at which the template is learnt again
     look_at: int = 0  # members at which drift is looked for again
     strange: int = 0  # members since the newest version that no version parses
     succeeded_by: str | None = None
@@ -183,6 +186,7 @@ class ClusterState:
         self.sketches = [Sketch() for _ in range(template.slots)]
         for sample in self.pool.values():
             sample.reading = self.reading(sample.text)
+            sample.profiles.clear()
         self.changed.update(self.pool)
         older, self.base, self.odd = sorted([*self.base, *self.odd]), [], []
         for place in older:

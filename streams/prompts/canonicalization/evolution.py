@@ -28,6 +28,9 @@ RARE_SHARE_MAX = 0.1  # of earlier texts in which a word may occur that is new t
 WORD = re.compile(r"[^\W_]{2,}")
 OVERDUE_MISSING = 4.6  # expected members that did not come: a chance of e^-4.6 = 1 %
 OVERDUE_ARRIVALS = 8  # newest arrivals the rate is taken from
+RAMP_MEMBERS_MAX = 4  # arrivals of an elder cluster while the next version is rolled out
+PHRASE_WORDS_MIN = 2
+LABEL = re.compile(r"\n\W*\w+|\w\s*[:：]")
 SLOT = "\x00"
 
 
@@ -74,10 +77,10 @@ def _words(template: Template) -> list[str]:
 
 
 def proposal(current: Template, earlier: Sequence[str], suspects: Sequence[str]) -> Template | None:
-    """Return the template that suspicious members agree on, if it is a changed one."""
+    """Return the template that suspicious members agree on, or None where they do not agree."""
     if len(suspects) < AGREEING_MIN:
         return None
-    proposed = _without_familiar(learn(suspects), earlier, current)
+    proposed = _with_known_marks(_without_familiar(learn(suspects), earlier, current), current, suspects)
     if sum(proposed.parse(text) is not None for text in suspects) < COVERED_MIN * len(suspects):
         return None
     return proposed
@@ -85,42 +88,83 @@ def proposal(current: Template, earlier: Sequence[str], suspects: Sequence[str])
 
 def _without_familiar(proposed: Template, earlier: Sequence[str], current: Template) -> Template:
     """Give back to the slots what earlier members often held in theirs: it is no new constant."""
+    if not proposed.slots:
+        return proposed
     known = "\n".join(current.constants)
+    rows = [values for text in earlier if (values := current.parse(text)) is not None]
     kept = [proposed.constants[0]]
     for constant in proposed.constants[1:-1]:
         core = constant.strip()
-        if core not in known and earlier and _share_holding(core, earlier) > FAMILIAR_SHARE_MAX:
-            continue
-        kept.append(constant)
-    return Template((*kept, proposed.constants[-1])) if proposed.slots else proposed
+        held = sum(any(core in value for value in values) for values in rows)
+        if core in known or held <= FAMILIAR_SHARE_MAX * len(rows):
+            kept.append(constant)
+    return Template((*kept, proposed.constants[-1]))
 
 
-def _share_holding(phrase: str, texts: Sequence[str]) -> float:
-    return sum(phrase in text for text in texts) / len(texts)
+def _with_known_marks(proposed: Template, current: Template, suspects: Sequence[str]) -> Template:
+    """Where a constant has the words of a known one and only more marks, take the known one: marks agree by chance."""
+    known = {_core(constant): constant for constant in current.constants if _core(constant)}
+    better = tuple(
+        known[_core(constant)]
+        if known.get(_core(constant), constant) in constant and _core(constant) in known
+        else constant
+        for constant in proposed.constants
+    )
+    changed = Template(better)
+    readable = all(changed.parse(text) is not None for text in suspects if proposed.parse(text) is not None)
+    return changed if readable else proposed
 
 
-def new_words(current: Template, earlier: Sequence[str], newest: Sequence[str]) -> list[str]:
-    """Return the words that all the newest members hold in their slots and hardly any earlier member holds at all."""
-    shared: set[str] | None = None
-    for text in newest:
-        values = current.parse(text)
-        words = {word for value in values or () for word in WORD.findall(value)}
-        shared = words if shared is None else shared & words
-        if not shared:
-            return []
-    few = RARE_SHARE_MAX * len(earlier)
-    return sorted(word for word in shared or () if sum(word in text for text in earlier) <= few)
+def _core(constant: str) -> str:
+    return " ".join(WORD.findall(constant))
 
 
-def was_alive(arrivals: Sequence[int], at: int) -> bool:
-    """Tell whether a cluster still got members at a point of time."""
+def new_words(current: Template, earlier: Sequence[str], newest: Sequence[str]) -> set[str]:
+    """Return the words that all the newest members hold in one slot and hardly any earlier member holds in it."""
+    columns = _columns(current, newest)
+    if not columns:
+        return set()
+    before = _columns(current, earlier)
+    found: set[str] = set()
+    for slot, values in enumerate(columns):
+        shared = set.intersection(*(set(WORD.findall(value)) for value in values))
+        few = RARE_SHARE_MAX * len(earlier)
+        found |= {word for word in shared if sum(word in value for value in (before[slot] if before else ())) <= few}
+    return found
+
+
+def _columns(template: Template, texts: Sequence[str]) -> list[tuple[str, ...]]:
+    rows = [values for text in texts if (values := template.parse(text)) is not None]
+    return list(zip(*rows, strict=True))
+
+
+def adds_wording(before: Template, after: Template) -> bool:
+    """Tell whether a template gained a phrase or a label, not just a word that values have in common."""
+    known = "\n".join(before.constants)
+    return any(
+        len(WORD.findall(constant)) >= PHRASE_WORDS_MIN or LABEL.search(constant)
+        for constant in after.constants
+        if _core(constant) and constant.strip() not in known
+    )
+
+
+def gave_way(arrivals: Sequence[int], at: int, members: int) -> bool:
+    """Tell whether a cluster was alive when another came up, and got few members since.
+
+    Args:
+        arrivals: the newest arrivals of the elder cluster.
+        at: when the younger one came up; `members` is what it has now.
+    """
     before = [arrival for arrival in arrivals if arrival <= at]
-    return len(before) < len(arrivals) or not is_overdue(before, at)
+    since = len(arrivals) - len(before)
+    if since > max(RAMP_MEMBERS_MAX, members // 3):
+        return False
+    return since > 0 or not is_overdue(before, at, missing=3 * OVERDUE_MISSING)
 
 
-def is_overdue(arrivals: Sequence[int], now: int) -> bool:
+def is_overdue(arrivals: Sequence[int], now: int, missing: float = OVERDUE_MISSING) -> bool:
     """Tell whether a cluster fell silent: so many members are missing that chance does not explain it."""
     if len(arrivals) < OVERDUE_ARRIVALS:
         return False
     span = arrivals[-1] - arrivals[0]
-    return (now - arrivals[-1]) * (len(arrivals) - 1) >= OVERDUE_MISSING * max(1, span)
+    return (now - arrivals[-1]) * (len(arrivals) - 1) >= missing * max(1, span)

@@ -22,7 +22,7 @@ from streams.prompts.canonicalization.alignment import tokenize
 from streams.prompts.canonicalization.template import Template
 
 SIBLING_MIN = 0.5  # resemblance from which two templates are of one family
-RELATED_MIN = 0.2  # resemblance from which one may be the next version of the other
+RELATED_MIN = 0.4  # resemblance from which one may be the next version of the other
 PAIRS_MAX = 400  # of a template; a longer one is known by its first ones
 CANDIDATES_MAX = 8
 NAME_WORDS = 6

@@ -11,10 +11,10 @@ from schemas.prompts import Assignment
 from streams.prompts.canonicalization import versions
 from streams.prompts.canonicalization.announcements import announce
 from streams.prompts.canonicalization.cluster import CURRENT, ClusterState, Sample, shortened
-from streams.prompts.canonicalization.evolution import is_overdue, was_alive
+from streams.prompts.canonicalization.evolution import is_overdue, gave_way
 from streams.prompts.canonicalization.families import RELATED_MIN
 from streams.prompts.canonicalization.slots import name_slots
-from streams.prompts.canonicalization.template import learn
+from streams.prompts.canonicalization.template import Template, learn
 from streams.prompts.canonicalization.tenant import Tenant
 
 MEMBERS_MIN = 12  # a constant that twelve different prompts share by accident is rare
@@ -54,9 +54,16 @@ def _elder(tenant: Tenant, state: ClusterState) -> ClusterState | None:
         elder = tenant.clusters[cluster_id]
         if resemblance < RELATED_MIN:
             return None
-        if elder.born_at < state.born_at and elder.succeeded_by is None and was_alive(elder.arrivals, state.born_at):
+        older = elder.born_at < state.born_at and elder.succeeded_by is None
+        if older and gave_way(elder.arrivals, state.born_at, state.members) and not _reads(state.template, elder):
             return elder
     return None
+
+
+def _reads(template: Template, elder: ClusterState) -> bool:
+    """Tell whether a template reads an elder cluster's prompts too: then it is the same one, not its next version."""
+    texts = [sample.text for sample in elder.samples()]
+    return 2 * sum(template.parse(text) is not None for text in texts) > len(texts)
 
 
 def _must_wait(tenant: Tenant, state: ClusterState) -> bool:

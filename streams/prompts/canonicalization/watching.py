@@ -12,7 +12,7 @@ from streams.prompts.canonicalization import versions
 from streams.prompts.canonicalization.announcements import announce
 from streams.prompts.canonicalization.cluster import CURRENT, STRANGE, ClusterState, Sample, shortened
 from streams.prompts.canonicalization.drift import moved
-from streams.prompts.canonicalization.evolution import AGREEING_MIN, compare, new_words, proposal
+from streams.prompts.canonicalization.evolution import AGREEING_MIN, adds_wording, compare, new_words, proposal
 from streams.prompts.canonicalization.slots import name_slots
 from streams.prompts.canonicalization.template import Template, learn
 from streams.prompts.canonicalization.tenant import Tenant
@@ -88,7 +88,7 @@ def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
         texts = [sample.text for sample in newest]
         if new_words(current, base, texts):
             proposed = proposal(current, base, texts)
-            if proposed is not None and compare(current, proposed).gained:
+            if proposed is not None and compare(current, proposed).gained and adds_wording(current, proposed):
                 return _new_version(tenant, state, proposed, texts, "wording", "share words that earlier ones lack")
     found = moved(state)
     if found is None:
