@@ -94,6 +94,10 @@ def _examine(
     weight = state.evidence.weigh(part)
     if len(part) < policy.constants_min or weight < bits_min:
         return None
+    witnesses = [kept for kept in witnesses if not _at_home(state, kept, part, weight)]
+    support = len(witnesses) + 1
+    if support < policy.founders_min:
+        return None
     least = min(state.evidence.weigh(kept.shingles) for kept in (newcomer, *witnesses[:4]))
     if current is not None and not _beats(state, newcomer, part, weight, support, least, current):
         return None
@@ -102,11 +106,20 @@ def _examine(
     return _Proposal(witnesses, part, score(support, weight, anchors(part)))
 
 
+def _at_home(state: State, kept: Kept, part: frozenset[int], weight: int) -> bool:
+    """Tell whether a witness stands in a cluster whose constants hold the proposed ones and more besides."""
+    if kept.home is None:
+        return False
+    signature = state.clusters[kept.home].signature
+    both = state.evidence.weigh(part & signature)
+    return 100 * both >= CONTAINED_PERCENT * weight and state.evidence.weigh(signature) > weight
+
+
 def _share_needed(policy: Policy, support: int) -> int:
     """The fewer the witnesses, the larger the share of a prompt that its constants must make up, in percent."""
     if support >= policy.witnesses_enough:
         return 0
-    return policy.pair_percent * 55 // 100 if support == policy.founders_min else policy.pair_percent * 33 // 100
+    return policy.pair_percent * 55 * policy.founders_min // (100 * support)
 
 
 def _beats(

@@ -31,7 +31,7 @@ class Policy:
     # Founding.
     founders_min: int = 3  # two prompts alike are a coincidence, three a template
     pair_percent: int = 45  # of its own weight a prompt must share when the witnesses are fewest
-    witnesses_enough: int = 6  # with this many witnesses any share will do: a long slot cannot hide the template
+    witnesses_enough: int = 16  # with this many witnesses any share will do: a long slot cannot hide the template
     child_witnesses: int = 5  # what a more specific cluster needs inside an existing one
 
     # Repairs.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from itertools import chain
 
 from schemas.prompts import ClusterChangeKind
 from streams.prompts.clustering.cluster import Cluster, Kept
@@ -24,7 +25,6 @@ CHECK_GROWTH_MAX = 256
 SPLIT_MEMBERS_MIN = 6
 SAME_GROUP_PERCENT = 80  # of the members of two shingles that must be the same for one group
 GROUPS_MAX = 150  # sets of members looked at as candidates for a part
-PROBES = 12  # rarest constants by which prompts to claim are looked up
 NEIGHBOURS_MAX = 6  # clusters compared for a merge
 
 
@@ -199,18 +199,17 @@ def claim(moves: Moves, cluster: Cluster) -> None:
     state = moves.state
     if cluster.ordinal not in state.clusters:
         return
-    pool = state.pool
-    probes = sorted(cluster.signature, key=lambda shingle: (len(pool.get(shingle, ())), shingle))[:PROBES]
-    votes = Counter(number for shingle in probes for number in pool.get(shingle, ()))
+    size = len(cluster.signature)
+    votes = Counter(chain.from_iterable(state.pool.get(shingle, ()) for shingle in cluster.signature))
     for ordinal, shared in state.overlaps(cluster.signature).items():
         other = state.clusters[ordinal]
         if other is not cluster and 10 * shared >= 6 * len(other.signature):
-            votes.update(dict.fromkeys(other.kept, len(probes)))
+            votes.update(dict.fromkeys(other.kept, size))
     for number, held in sorted(votes.items()):
         kept = state.kept.get(number)
         if cluster.ordinal not in state.clusters or kept is None:
             continue
-        if 2 * held < len(probes) or kept.home == cluster.ordinal or not covers(state, cluster, kept):
+        if 2 * held < size or kept.home == cluster.ordinal or not covers(state, cluster, kept):
             continue
         if kept.home is not None:
             here = weigh_cluster(state, cluster, kept.shingles)

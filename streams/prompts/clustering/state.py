@@ -19,7 +19,7 @@ from streams.prompts.clustering.policy import Policy
 
 # Text kept for one cluster and for all waiting prompts of a tenant, in characters. A cluster of 500-character prompts
 # keeps its full sample; one of very long prompts keeps fewer, though never fewer than found a cluster.
-KEPT_CHARS_MAX = 65_536
+KEPT_CHARS_MAX = 131_072
 KEPT_MIN = 4
 FIRST_CHECK = 8  # members at which a cluster is repaired for the first time
 WAITING_CHARS_MAX = 16 * 1024 * 1024
