@@ -31,7 +31,7 @@ BANS = {
     r"datetime\.utcnow": "datetime.now(UTC)",
     r"sink=\[": "unit.send(topic, value, partition=..., key=...)",
     r"\bpickle\b": "orjson or Avro: pickle runs code",
-    r"\bprint\(": "click.echo, rich, or a log line",
+    r"(?<![.\w])print\(": "click.echo, rich, or a log line",
 }
 
 
@@ -46,6 +46,8 @@ def floor(module: str) -> float:
         return 4
     if parts[0] == "streams" and len(parts) >= 4:
         return 2 if parts[-1] == "agent" else 1
+    if parts[:2] == ["streams", "prompts"] and len(parts) == 3 and MODULES[module].name == "__init__.py":
+        return 1  # a room itself; its __init__ holds nothing
     if parts[:2] == ["streams", "prompts"] and len(parts) == 3:
         return {"ingest": 1, "chat": 1}.get(parts[2], 3)
     return 0
