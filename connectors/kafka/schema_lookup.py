@@ -20,8 +20,7 @@ from connectors.kafka.registry import Registry
 from schemas.avro import WriterSchema, unsafe
 from schemas.errors import SchemaUnavailable
 
-FOUND_MAX = 10_000  # schemas kept; a deployment has tens
-UNKNOWN_MAX = 10_000  # references remembered as unknown
+ENTRIES_MAX = 10_000  # references remembered, found and unknown each; a deployment has tens
 UNKNOWN_FOR_S = 10.0
 
 
@@ -33,8 +32,14 @@ class SchemaLookup:
     """Implements the port `WriterSchemas`."""
 
     def __init__(
-        self, topic: ReadsSchemas, registry: Registry | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        topic: ReadsSchemas,
+        registry: Registry | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        entries_max: int = ENTRIES_MAX,
     ) -> None:
+        self._entries_max = entries_max
         self._topic = topic
         self._registry = registry
         self._clock = clock
@@ -54,9 +59,9 @@ class SchemaLookup:
         try:
             schema = _readable(await self._ask(reference), reference)
         except SchemaUnavailable as error:
-            _remember(self._unknown, reference, (self._clock(), error), UNKNOWN_MAX)
+            _remember(self._unknown, reference, (self._clock(), error), self._entries_max)
             raise
-        _remember(self._found, reference, schema, FOUND_MAX)
+        _remember(self._found, reference, schema, self._entries_max)
         return schema
 
     async def _ask(self, reference: str) -> WriterSchema:

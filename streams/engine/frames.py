@@ -85,6 +85,15 @@ def learn(schema: Schema) -> bytes:
     return mark
 
 
+async def read(model: type[Frame], data: bytes | None, schemas: WriterSchemas) -> Frame:
+    """Return the frame in a record's value, asking for its writer's schema where that is not known yet."""
+    try:
+        return decode(model, data or b"")
+    except SchemaUnavailable as missing:
+        await resolve(missing, schemas)
+    return decode(model, data or b"")
+
+
 async def resolve(missing: SchemaUnavailable, schemas: WriterSchemas) -> None:
     """Look up the schema a `decode` missed and learn it.
 

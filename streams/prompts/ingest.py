@@ -40,6 +40,7 @@ from schemas import limits
 from schemas.errors import InvalidPrompt, SchemaUnavailable, UndecodableRecord
 from schemas.ids import prompt_id_of_record
 from schemas.prompts import ChatMessage, Prompt, PromptSubmitted, Usage
+from schemas.topics import PROMPTS
 from streams.engine import encodings, frames
 from streams.engine.ports import Record, WriterSchemas
 from streams.prompts import chat
@@ -102,8 +103,16 @@ def decode(record: Record, schemas: encodings.KnownSchemas) -> Prompt:
     )
 
 
-def submission(prompt: Prompt) -> bytes:
-    """Return a prompt as a client would send it: what `dead-letters` holds of one that failed behind moderation."""
+def as_received(prompt: Prompt) -> Record:
+    """Return a prompt as it would stand in `prompts`.
+
+    That is what goes to `dead-letters` of a prompt that failed behind moderation, so that replaying
+    the dead letter puts it back at the start.
+    """
+    return Record(PROMPTS.name, prompt.partition, prompt.offset, prompt.received_at_ms, None, _submission(prompt))
+
+
+def _submission(prompt: Prompt) -> bytes:
     fields: dict[str, Any] = {
         "id": prompt.prompt_id,
         "tenant": prompt.tenant,

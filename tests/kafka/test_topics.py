@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
@@ -48,6 +49,14 @@ def test_creating_topics_twice_changes_nothing(kafka: KafkaSettings) -> None:
     for topic in table:
         found = states[topic.name].configuration
         assert {name: found[name] for name in configuration_of(topic)} == configuration_of(topic)
+
+
+def test_processes_that_create_the_same_topics_at_once_all_succeed(kafka: KafkaSettings) -> None:
+    table = [a_topic(partitions=1) for _ in range(3)]
+    with ThreadPoolExecutor(4) as threads:
+        outcomes = list(threads.map(lambda _: Admin(kafka).create(table, partitions=1, replication_factor=1), range(4)))
+    assert all(set(outcome) == {topic.name for topic in table} for outcome in outcomes)
+    assert len(Admin(kafka).states([topic.name for topic in table])) == 3
 
 
 def test_another_retention_is_set_back_to_the_tables(kafka: KafkaSettings) -> None:

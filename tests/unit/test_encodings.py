@@ -67,6 +67,11 @@ def test_confluent_framing_is_read_with_the_schema_of_its_id() -> None:
     assert decode(b"\x00\x00\x00\x01\x02" + BODY, registry_258=WriterSchema("avro", SCHEMA)) == FIELDS
 
 
+def test_avro_that_is_no_record_is_refused() -> None:
+    with pytest.raises(UndecodableRecord, match="not a record"):
+        decode(b"\x00\x00\x00\x00\x05\x02a", registry_5=WriterSchema("avro", "string"))
+
+
 def test_confluent_framing_of_a_json_schema_holds_json() -> None:
     framed = b"\x00\x00\x00\x00\x05" + orjson.dumps(FIELDS)
     assert decode(framed, registry_5=WriterSchema("json")) == FIELDS

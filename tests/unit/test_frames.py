@@ -61,6 +61,11 @@ def test_a_record_that_is_no_frame_is_refused() -> None:
             frames.decode(ModeratedFrame, data)
 
 
+async def test_a_frame_without_a_value_is_refused() -> None:
+    with pytest.raises(UndecodableRecord):
+        await frames.read(ModeratedFrame, None, Writers({}))
+
+
 def test_a_value_out_of_range_is_refused_without_being_quoted() -> None:
     frame = ModeratedFrame(
         prompts=(ModeratedPrompt(prompt=wire.a_prompt(usage=wire.USAGE), moderation=wire.MODERATION),)
@@ -114,8 +119,8 @@ async def test_a_frame_of_an_unknown_schema_waits_until_the_schema_is_found() ->
     with pytest.raises(SchemaUnavailable):  # held, and asked again
         frames.decode(ModeratedFrame, data)
     writers.schemas[f"fingerprint:{mark.hex()}"] = newer
-    await frames.resolve(missing.value, writers)
 
+    assert await frames.read(ModeratedFrame, data, writers) == ModeratedFrame(prompts=())
     assert frames.decode(ModeratedFrame, data) == ModeratedFrame(prompts=())
     assert writers.asked == [f"fingerprint:{mark.hex()}"] * 2
 

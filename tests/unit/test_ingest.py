@@ -328,7 +328,9 @@ def test_a_prompt_comes_through_the_dead_letters_as_it_was() -> None:
             "temperature": 1,
         }
     )
-    assert ingest.decode(a_record(ingest.submission(prompt)), Writers()) == prompt
+    again = ingest.as_received(prompt)
+    assert (again.topic, again.partition, again.offset) == ("prompts", 3, 42)
+    assert ingest.decode(again, Writers()) == prompt
 
 
 AVRO_ASKED = fastavro.parse_schema(
@@ -432,4 +434,4 @@ def check(value: bytes, timestamp_ms: int) -> None:
     assert 0 < len(prompt.text.encode()) <= TEXT_BYTES_MAX
     assert isinstance(metadata(prompt), dict)
     assert frames.decode(Prompt, frames.encode(prompt)) == prompt
-    assert ingest.decode(a_record(ingest.submission(prompt), timestamp_ms=timestamp_ms), writers) == prompt
+    assert ingest.decode(ingest.as_received(prompt), writers) == prompt

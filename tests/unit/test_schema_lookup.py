@@ -209,6 +209,21 @@ async def test_a_registry_that_fails_is_asked_again(serve: Serve) -> None:
     assert len(asked) == 2
 
 
+async def test_what_is_remembered_is_bounded() -> None:
+    topic = Topic({f"{number:x}": "string" for number in range(8)})
+    lookup = SchemaLookup(topic, entries_max=4)
+    for number in range(16):
+        with suppress(SchemaUnavailable):
+            await lookup.find(f"fingerprint:{number:x}")
+    assert [number for number in range(16) if lookup.known(f"fingerprint:{number:x}")] == [4, 5, 6, 7]
+    reads = topic.reads
+    with pytest.raises(SchemaUnavailable):
+        await lookup.find("fingerprint:8")  # forgotten, so asked for again; the newest four are not
+    with pytest.raises(SchemaUnavailable):
+        await lookup.find("fingerprint:f")
+    assert topic.reads == reads + 1
+
+
 DEEP: Any = "string"
 for _ in range(1_000):
     DEEP = {"type": "array", "items": DEEP}

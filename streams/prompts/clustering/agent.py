@@ -15,9 +15,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.errors import ConflictingDuplicate, SchemaUnavailable, UndecodableRecord
-from schemas.prompts import ClusteredFrame, ClusteredStep, EmbeddedFrame, ModeratedPrompt
-from schemas.topics import PROMPTS, PROMPTS_CLUSTERED, PROMPTS_EMBEDDED
+from schemas.errors import ConflictingDuplicate, UndecodableRecord
+from schemas.prompts import ClusteredFrame, ClusteredStep, EmbeddedFrame
+from schemas.topics import PROMPTS_CLUSTERED, PROMPTS_EMBEDDED
 from streams.engine import frames
 from streams.engine.ports import Handler, Record, StateView, Table, Unit, WriterSchemas
 from streams.prompts import ingest
@@ -71,7 +71,7 @@ def _decide(unit: Unit, tenants: Tenants, received: list[EmbeddedFrame]) -> Iter
             try:
                 steps += engine.add(moderated.prompt, moderated.moderation, vector)
             except ConflictingDuplicate as error:
-                unit.dead_letter(_as_received(moderated), error, stage=STAGE)
+                unit.dead_letter(ingest.as_received(moderated.prompt), error, stage=STAGE)
         yield frame.embedder, steps
     for tenant in touched:
         tenants.write(unit.partition, tenant)
@@ -81,11 +81,7 @@ def _decide(unit: Unit, tenants: Tenants, received: list[EmbeddedFrame]) -> Iter
 async def _frames(unit: Unit, record: Record, schemas: WriterSchemas) -> list[EmbeddedFrame]:
     """Return the frame in a record; a broken one goes to the dead letters."""
     try:
-        try:
-            return [frames.decode(EmbeddedFrame, record.value or b"")]
-        except SchemaUnavailable as missing:
-            await frames.resolve(missing, schemas)
-            return [frames.decode(EmbeddedFrame, record.value or b"")]
+        return [await frames.read(EmbeddedFrame, record.value, schemas)]
     except UndecodableRecord as error:
         unit.dead_letter(record, error, stage=STAGE)
         return []
@@ -93,12 +89,6 @@ async def _frames(unit: Unit, record: Record, schemas: WriterSchemas) -> list[Em
 
 def _vectors(frame: EmbeddedFrame) -> NDArray[np.float32]:
     return np.frombuffer(frame.vectors, dtype="<f4").reshape(len(frame.prompts), frame.dimension)
-
-
-def _as_received(moderated: ModeratedPrompt) -> Record:
-    """Return one prompt of a frame as it would stand in `prompts`, where a replay of the dead letter puts it."""
-    prompt = moderated.prompt
-    return Record(PROMPTS.name, prompt.partition, prompt.offset, prompt.received_at_ms, None, ingest.submission(prompt))
 
 
 def _step_bytes(step: ClusteredStep) -> int:

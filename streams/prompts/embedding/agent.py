@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from schemas.errors import InvalidPrompt, SchemaUnavailable, ServiceRefused, UndecodableRecord
+from schemas.errors import InvalidPrompt, ServiceRefused, UndecodableRecord
 from schemas.prompts import ModeratedFrame, ModeratedPrompt
-from schemas.topics import PROMPTS, PROMPTS_EMBEDDED, PROMPTS_MODERATED
+from schemas.topics import PROMPTS_EMBEDDED, PROMPTS_MODERATED
 from streams.engine import frames
 from streams.engine.ports import Embedder, Handler, Record, Unit, WriterSchemas
 from streams.engine.refusals import answers_or_refusals
@@ -38,7 +38,7 @@ def attach(engine: Engine, *, embedder: Embedder, schemas: WriterSchemas, partit
         for moderated, answer in zip(prompts, answers, strict=True):
             if isinstance(answer, ServiceRefused):
                 error = InvalidPrompt(f"embedding a prompt: {embedder.name} declined its text")
-                unit.dead_letter(_as_received(moderated), error, stage=STAGE)
+                unit.dead_letter(ingest.as_received(moderated.prompt), error, stage=STAGE)
             else:
                 embedded.append((moderated, answer))
         for partition, frame in logic.embedded_frames(
@@ -52,18 +52,8 @@ def attach(engine: Engine, *, embedder: Embedder, schemas: WriterSchemas, partit
 async def _prompts(unit: Unit, record: Record, schemas: WriterSchemas) -> tuple[ModeratedPrompt, ...]:
     """Return the prompts of one frame; a broken frame goes to the dead letters."""
     try:
-        try:
-            frame = frames.decode(ModeratedFrame, record.value or b"")
-        except SchemaUnavailable as missing:
-            await frames.resolve(missing, schemas)
-            frame = frames.decode(ModeratedFrame, record.value or b"")
+        frame = await frames.read(ModeratedFrame, record.value, schemas)
     except UndecodableRecord as error:
         unit.dead_letter(record, error, stage=STAGE)
         return ()
     return frame.prompts
-
-
-def _as_received(moderated: ModeratedPrompt) -> Record:
-    """Return one prompt of a frame as it would stand in `prompts`, where a replay of the dead letter puts it."""
-    prompt = moderated.prompt
-    return Record(PROMPTS.name, prompt.partition, prompt.offset, prompt.received_at_ms, None, ingest.submission(prompt))
