@@ -32,7 +32,7 @@ BROKER = "org.apache.kafka:kafka_2.13"
 # Fetched alone: resolved together with the broker it would lend the broker its own versions of other jars.
 LOG_BRIDGE = "org.apache.logging.log4j:log4j-slf4j-impl"
 LOG_CORE_ARTIFACT = "log4j-core"
-DOWNLOADS_AT_ONCE = 4
+DOWNLOADS_AT_ONCE = 8
 TIMEOUT_S = (10, 60)  # to connect, to wait for the next bytes
 NEED = "downloading the Kafka broker"
 HASH_CHUNK_BYTES = 1024 * 1024

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from infra.embedded import processes
 from infra.embedded.processes import Identity
+from schemas.errors import EmbeddedServiceFailed
 
 FILE_NAME = "services.json"
 
@@ -40,6 +41,11 @@ def recall(data_dir: Path) -> dict[str, Remembered]:
         return {name: Remembered(**{**row, "ports": tuple(row["ports"])}) for name, row in rows.items()}
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, AttributeError):
         return {}
+    except OSError as error:
+        raise EmbeddedServiceFailed(
+            f"reading {data_dir / FILE_NAME} failed: {error.strerror}",
+            hint="does the data folder belong to another user? set PROMPTLOOM_DATA_DIR to one of yours",
+        ) from error
 
 
 def remember(data_dir: Path, name: str, service: Remembered) -> None:

@@ -137,9 +137,18 @@ def test_a_pid_of_another_boot_or_start_is_nobody_we_know(child: Child) -> None:
     assert not alive(replace(child.identity, started=f"{boot}/{int(tick) - 1}"))
 
 
-def test_a_stranger_who_took_over_a_pid_is_never_signalled(child: Child) -> None:
-    Child(replace(child.identity, started="before the reboot")).stop(signal.SIGKILL, WAIT_S)
-    assert alive(child.identity)
+def test_a_stranger_who_took_over_a_pid_is_never_signalled(tmp_path: Path) -> None:
+    recorder = "trap 'echo asked to end' TERM; trap 'echo greeted' USR1; echo ready; while :; do sleep 0.05; done"
+    child = start_sleep(tmp_path, detached=False, command=("/bin/sh", "-c", recorder))
+    log = tmp_path / "service.log"
+    try:
+        assert wait_until(lambda: "ready" in log.read_text(), WAIT_S)
+        Child(replace(child.identity, started="before the reboot")).signal(signal.SIGTERM)
+        child.signal(signal.SIGUSR1)
+        assert wait_until(lambda: "greeted" in log.read_text(), WAIT_S)
+        assert "asked to end" not in log.read_text()
+    finally:
+        child.stop(signal.SIGKILL, WAIT_S)
 
 
 def test_a_zombie_is_nobody() -> None:
