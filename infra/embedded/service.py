@@ -17,7 +17,7 @@ from infra.embedded import memory, ports, processes
 from infra.embedded.processes import Child, Identity
 from schemas.errors import EmbeddedServiceFailed
 
-START_TIMEOUT_S = 60.0  # 2-4 s on an idle machine
+START_TIMEOUT_S = 120.0  # 2-4 s on an idle machine, 15 s beside a compiler
 STOP_GRACE_S = 20.0  # 0.3 s on an idle machine
 START_ATTEMPTS = 3
 COMPLAINT_LINES_MAX = 8
