@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
+from schemas.avro import WriterSchema
+from schemas.errors import SchemaUnavailable
 from streams.engine.ports import Handler, Headers, Record
 
 
@@ -170,6 +172,17 @@ class FakeEngine:
         """Pretend that every table was rebuilt from its changelog: caches made from rows are stale."""
         for partition in {partition for table in self.tables.values() for partition in table.rows}:
             self._generations[partition] += 1
+
+
+class NoSchemas:
+    """Implements `ports.WriterSchemas` for tests in which this program is the only writer."""
+
+    def known(self, reference: str) -> WriterSchema | None:
+        del reference
+        return None
+
+    async def find(self, reference: str) -> WriterSchema:
+        raise SchemaUnavailable(f"nobody knows {reference}", reference=reference)
 
 
 def a_record(

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
-from urllib.parse import quote
 
 from pydantic import ValidationError
 
 from schemas import cloudevents
 from schemas.errors import InputError, InvalidPrompt, ServiceRefused, UndecodableRecord
+from schemas.ids import derive
 from schemas.prompts import ModeratedFrame, ModeratedPrompt, Prompt, PromptRejected
 from schemas.topics import PROMPTS, PROMPTS_MODERATED, PROMPTS_REJECTED
 from streams.engine import frames
@@ -109,10 +109,10 @@ def _reject(unit: Unit, rejection: PromptRejected, partitions: int) -> None:
         partition=partition_of(rejection.tenant, partitions),
         key=rejection.tenant.encode(),
         headers=cloudevents.headers(
-            event_id=rejection.prompt_id,
+            # A prompt's id is unique in its tenant only.
+            event_id=derive("rejected", rejection.tenant, rejection.prompt_id),
             event_type=cloudevents.PROMPT_REJECTED,
-            # A prompt's id is unique in its tenant only; source and id together are unique everywhere.
-            source=f"/promptloom/moderation/{quote(rejection.tenant, safe='')}",
+            source="/promptloom/moderation",
             time_ms=rejection.created_at_ms,
             subject=rejection.tenant,
         ),
