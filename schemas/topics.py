@@ -9,6 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.events import EvolutionEvent, TemplateVersion
+from schemas.prompts import (
+    CanonicalizedFrame,
+    ClusteredFrame,
+    EmbeddedFrame,
+    Model,
+    ModeratedFrame,
+    PromptRejected,
+    PromptSubmitted,
+)
+
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 PARTITIONS_DEFAULT = 8
@@ -20,6 +31,7 @@ class Topic:
 
     `key` describes the record key in words; `retention_ms` of -1 keeps records for good.
     `partitions` of None means the deployment's number (`kafka.partitions`, 8 by default).
+    `model` describes a record's value where it is one of ours.
     """
 
     name: str
@@ -29,16 +41,32 @@ class Topic:
     retention_ms: int
     compacted: bool = False
     partitions: int | None = None
+    model: type[Model | PromptSubmitted] | None = None
 
 
-PROMPTS = Topic("prompts", "tenant (advised)", "PromptSubmitted: JSON, Avro or Confluent Avro", True, 7 * DAY_MS)
-PROMPTS_REJECTED = Topic("prompts-rejected", "tenant", "PromptRejected: JSON, no text", True, 30 * DAY_MS)
-PROMPTS_MODERATED = Topic("prompts-moderated", "none", "ModeratedFrame: Avro", False, DAY_MS)
-PROMPTS_EMBEDDED = Topic("prompts-embedded", "none", "EmbeddedFrame: Avro", False, DAY_MS)
-PROMPTS_CLUSTERED = Topic("prompts-clustered", "none", "ClusteredFrame: Avro", False, 7 * DAY_MS)
-PROMPTS_CANONICALIZED = Topic("prompts-canonicalized", "none", "CanonicalizedFrame: Avro", False, 7 * DAY_MS)
-EVOLUTION_EVENTS = Topic("evolution-events", "tenant/cluster_id", "EvolutionEvent: JSON", True, -1)
-TEMPLATES = Topic("templates", "tenant/cluster_id", "TemplateVersion: JSON", True, -1, compacted=True)
+PROMPTS = Topic(
+    "prompts",
+    "tenant (advised)",
+    "PromptSubmitted: JSON, Avro or Confluent Avro",
+    True,
+    7 * DAY_MS,
+    model=PromptSubmitted,
+)
+PROMPTS_REJECTED = Topic(
+    "prompts-rejected", "tenant", "PromptRejected: JSON, no text", True, 30 * DAY_MS, model=PromptRejected
+)
+PROMPTS_MODERATED = Topic("prompts-moderated", "none", "ModeratedFrame: Avro", False, DAY_MS, model=ModeratedFrame)
+PROMPTS_EMBEDDED = Topic("prompts-embedded", "none", "EmbeddedFrame: Avro", False, DAY_MS, model=EmbeddedFrame)
+PROMPTS_CLUSTERED = Topic("prompts-clustered", "none", "ClusteredFrame: Avro", False, 7 * DAY_MS, model=ClusteredFrame)
+PROMPTS_CANONICALIZED = Topic(
+    "prompts-canonicalized", "none", "CanonicalizedFrame: Avro", False, 7 * DAY_MS, model=CanonicalizedFrame
+)
+EVOLUTION_EVENTS = Topic(
+    "evolution-events", "tenant/cluster_id", "EvolutionEvent: JSON", True, -1, model=EvolutionEvent
+)
+TEMPLATES = Topic(
+    "templates", "tenant/cluster_id", "TemplateVersion: JSON", True, -1, compacted=True, model=TemplateVersion
+)
 DEAD_LETTERS = Topic("dead-letters", "as received", "the original bytes", True, 3 * DAY_MS)
 SCHEMAS = Topic("schemas", "fingerprint", "an Avro schema: JSON", False, -1, compacted=True, partitions=1)
 

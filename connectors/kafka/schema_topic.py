@@ -43,7 +43,7 @@ class SchemaTopic:
         self._topic = topic
 
     async def publish(self, definitions: Iterable[Any]) -> int:
-        """Publish the schemas the topic does not hold yet; return how many that were."""
+        """Publish the schemas (as JSON holds them) the topic does not have yet; return how many that were."""
         held = await self.read()
         fresh = {mark: definition for definition in definitions if (mark := fingerprint_of(definition)) not in held}
         if not fresh:
@@ -53,7 +53,7 @@ class SchemaTopic:
             try:
                 await producer.start()
                 for mark, definition in sorted(fresh.items()):
-                    await producer.send_and_wait(self._topic, orjson.dumps(_plain(definition)), key=mark.encode())
+                    await producer.send_and_wait(self._topic, orjson.dumps(definition), key=mark.encode())
             finally:
                 await producer.stop()
         return len(fresh)
@@ -109,10 +109,3 @@ def _explained(doing: str) -> Iterator[None]:
         raise ServiceUnavailable(
             f"{doing}: {type(error).__name__}", hint="promptloom status shows whether the broker runs"
         ) from error
-
-
-def _plain(definition: Any) -> Any:
-    """Return a schema without the marks fastavro leaves in a parsed one."""
-    if isinstance(definition, dict):
-        return {name: _plain(value) for name, value in definition.items() if not name.startswith("__")}
-    return [_plain(part) for part in definition] if isinstance(definition, list) else definition

@@ -1,4 +1,4 @@
-"""`promptloom topics`: make the topics of the topics table, list and describe them."""
+"""`promptloom topics`: make the topics of the topics table, list and describe them, print their schemas."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
-from schemas.topics import TOPICS, Topic
+from schemas.topics import PROMPTS, TOPICS, Topic
 
 if TYPE_CHECKING:
     from connectors.kafka.admin import Admin, TopicState
     from streams.engine.settings import Settings
 
 KEPT_FOR_GOOD_MS = -1
+TOPIC_NAME = click.Choice([topic.name for topic in TOPICS])
 
 
 @click.group()
 def topics() -> None:
-    """Make, list and describe the topics."""
+    """Make, list and describe the topics; print their schemas."""
 
 
 @topics.command()
@@ -64,13 +65,13 @@ def list_topics(as_json: bool) -> None:
 
 
 @topics.command()
-@click.argument("name", type=click.Choice([topic.name for topic in TOPICS]))
+@click.argument("name", type=TOPIC_NAME)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def describe(name: str, as_json: bool) -> None:
     """Show one topic: what it carries, and its configuration as the broker has it."""
     from connectors.kafka.admin import configuration_of
 
-    topic = next(topic for topic in TOPICS if topic.name == name)
+    topic = _named(name)
     settings, admin = _connected()
     state = admin.states([name]).get(name)
     row = _row(topic, state, settings.kafka.partitions)
@@ -84,6 +85,29 @@ def describe(name: str, as_json: bool) -> None:
     for entry, value in wanted.items():
         note = "" if found.get(entry) == value else f"  (table: {value})"
         click.echo(f"  {entry:24} {found.get(entry, '-')}{note}")
+
+
+@topics.command()
+@click.argument("name", type=TOPIC_NAME)
+@click.option("--avro", is_flag=True, help="The Avro schema; `prompts` has both. Internal topics carry Avro only.")
+def schema(name: str, avro: bool) -> None:
+    """Print the schema of a topic's records: JSON Schema, or Avro. Needs no broker."""
+    topic = _named(name)
+    if topic.model is None:
+        raise click.UsageError(f"{name} carries no records of one shape: {topic.value}")
+    if avro or not topic.public:
+        from streams.engine.frames import definition_of
+
+        if topic.public and topic is not PROMPTS:
+            raise click.UsageError(f"{name} carries JSON, not Avro")
+        shown = definition_of(topic.model)
+    else:
+        shown = topic.model.model_json_schema()
+    click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))
+
+
+def _named(name: str) -> Topic:
+    return next(topic for topic in TOPICS if topic.name == name)
 
 
 def _connected() -> tuple[Settings, Admin]:

@@ -139,6 +139,11 @@ def schema_of(model: type[BaseModel]) -> Schema:
     return cast("Schema", load_schema(str(folder() / f"{NAMESPACE}.{model.__name__}.avsc")))
 
 
+def definition_of(model: type[BaseModel]) -> Schema:
+    """Return the Avro schema of a model as JSON would hold it: what is published and shown."""
+    return cast("Schema", _unmarked(schema_of(model)))
+
+
 @cache
 def fingerprint_of(model: type[BaseModel]) -> bytes:
     """Return the 8-byte fingerprint (CRC-64-AVRO, little-endian) of a model's schema."""
@@ -147,6 +152,13 @@ def fingerprint_of(model: type[BaseModel]) -> bytes:
 
 def _fingerprint(schema: Schema) -> bytes:
     return bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
+
+
+def _unmarked(part: Any) -> Any:
+    """Return a schema without the marks fastavro leaves in a parsed one."""
+    if isinstance(part, dict):
+        return {name: _unmarked(value) for name, value in part.items() if not name.startswith("__")}
+    return [_unmarked(inner) for inner in part] if isinstance(part, list) else part
 
 
 def _writer_schema(mark: bytes) -> Schema:

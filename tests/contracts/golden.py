@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -30,19 +29,12 @@ def model_of(path: Path) -> type[Model]:
     return model
 
 
-def plain(schema: Any) -> Any:
-    """Return a schema without what fastavro adds to a parsed one."""
-    if isinstance(schema, dict):
-        return {name: plain(value) for name, value in schema.items() if not name.startswith("__")}
-    return [plain(part) for part in schema] if isinstance(schema, list) else schema
-
-
 def write(version: str) -> None:
     folder = FOLDER / version
     folder.mkdir(parents=True)
     for frame in EXAMPLES:
         stem = folder / type(frame).__name__
-        schema = orjson.dumps(plain(frames.schema_of(type(frame))), option=orjson.OPT_INDENT_2)
+        schema = orjson.dumps(frames.definition_of(type(frame)), option=orjson.OPT_INDENT_2)
         stem.with_suffix(".schema.json").write_bytes(schema + b"\n")
         stem.with_suffix(".avro").write_bytes(frames.encode(frame))
         stem.with_suffix(".json").write_text(frame.model_dump_json(indent=2) + "\n")

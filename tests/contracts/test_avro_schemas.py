@@ -19,6 +19,7 @@ from schemas import prompts
 from schemas.avro import folder, unsafe
 from schemas.errors import UndecodableRecord
 from schemas.prompts import ChatMessage, ModeratedFrame, PromptSubmitted
+from schemas.topics import DEAD_LETTERS, SCHEMAS, TOPICS
 from streams.engine import frames
 from tests.contracts import golden
 from tests.wire import EXAMPLES
@@ -88,8 +89,19 @@ def test_this_programs_schemas_are_safe_to_read_with(path: Path) -> None:
 def test_the_schema_in_use_is_among_the_golden_ones(frame: BaseModel) -> None:
     name = type(frame).__name__
     kept = [orjson.loads((version / f"{name}.schema.json").read_bytes()) for version in golden.versions()]
-    current = golden.plain(frames.schema_of(type(frame)))
+    current = frames.definition_of(type(frame))
     assert current in kept, "keep what this version writes: python -m tests.contracts.golden v<number>"
+
+
+def test_every_topic_names_the_model_of_its_records() -> None:
+    for topic in TOPICS:
+        if topic in (DEAD_LETTERS, SCHEMAS):
+            assert topic.model is None
+            continue
+        assert topic.model is not None
+        assert topic.value.startswith(topic.model.__name__)
+        if not topic.public:
+            assert frames.definition_of(topic.model)["name"] == f"promptloom.{topic.model.__name__}"
 
 
 GOLDEN_FRAMES = [path for version in golden.versions() for path in sorted(version.glob("*.avro"))]
@@ -151,7 +163,7 @@ def widen(fields: list[Any]) -> None:
 
 
 def changed(change: Any) -> Any:
-    schema = deepcopy(golden.plain(frames.schema_of(ModeratedFrame)))
+    schema = deepcopy(frames.definition_of(ModeratedFrame))
     change(of_prompt(schema))
     return schema
 

@@ -105,7 +105,7 @@ async def test_a_published_schema_is_found_by_whoever_meets_its_fingerprint(kafk
     name = a_topic(compacted=True, partitions=1)
     Admin(kafka).create([name], partitions=1, replication_factor=1)
     topic = SchemaTopic(kafka, topic=name.name)
-    schema = frames.schema_of(ModeratedFrame)
+    schema = frames.definition_of(ModeratedFrame)
     lookup = SchemaLookup(topic)
     reference = f"fingerprint:{frames.fingerprint_of(ModeratedFrame).hex()}"
 
