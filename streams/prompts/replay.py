@@ -239,7 +239,7 @@ class _Sender:
             self._save(window, sha256, checkpoints, complete=False)
 
     def _note(self, reading: Reading, window: Window, *, complete: bool) -> None:
-        bytes_read = self.progress.file.size if complete else reading.bytes_read
+        bytes_read = self.progress.file.size if complete else max(self.progress.bytes_read, reading.bytes_read)
         self.progress = replace(
             self.progress, prompts=window.prompts, bad=window.bad, bytes_read=bytes_read, complete=complete
         )
@@ -264,7 +264,9 @@ class _Sender:
 
     def _raise_failure(self) -> None:
         if self._failure:
-            raise ServiceUnavailable(f"replaying: {self._failure.str()}", hint=RESUME_HINT)
+            raise ServiceUnavailable(
+                f"replaying: the broker took a prompt no more ({self._failure.str()})", hint=RESUME_HINT
+            )
 
 
 class _Acknowledge:
