@@ -118,14 +118,26 @@ class Postgres(Service):
         self._password_file.touch(mode=0o600)
         self._password_file.write_text(secrets.token_urlsafe(24) + "\n")
         user = self.user()
-        if user is not None:
-            os.chown(unfinished, *user)
-        access = ["--auth=scram-sha-256", f"--username={USER}", f"--pwfile={self._password_file}"]
-        command = [str(_programs() / "initdb"), *access, "--encoding=UTF8", "--no-locale", "-D", str(unfinished)]
-        result = processes.run(command, user=user, timeout_s=INIT_TIMEOUT_S)
-        if result.returncode != 0:
-            raise EmbeddedServiceFailed(f"making the database {unfinished} failed: {result.stderr.strip()[-1000:]}")
+        try:
+            if user is not None:
+                os.chown(unfinished, *user)
+        except PermissionError:
+            problem = "root may not give files to another user here"
+        else:
+            problem = self._initdb(unfinished, user)
+        if problem:
+            raise EmbeddedServiceFailed(
+                f"making the database {unfinished} failed: {problem}",
+                hint="run promptloom as an ordinary user" if user is not None else "",
+            )
         unfinished.rename(self.data)
+
+    def _initdb(self, folder: Path, user: tuple[int, int] | None) -> str:
+        """Fill an empty data folder; return what went wrong, or nothing."""
+        access = ["--auth=scram-sha-256", f"--username={USER}", f"--pwfile={self._password_file}"]
+        command = [str(_programs() / "initdb"), *access, "--encoding=UTF8", "--no-locale", "-D", str(folder)]
+        result = processes.run(command, user=user, timeout_s=INIT_TIMEOUT_S)
+        return result.stderr.strip()[-1000:] if result.returncode != 0 else ""
 
 
 def _programs() -> Path:

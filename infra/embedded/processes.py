@@ -164,17 +164,24 @@ def run(
     user: tuple[int, int] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a short command to its end, as another user if given."""
-    return subprocess.run(
-        _guarded(mode="run", command=list(command), user=user),
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=timeout_s,
-        env=environment,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    """Run a short command to its end, as another user if given.
+
+    Raises:
+        EmbeddedServiceFailed: it took longer than `timeout_s`.
+    """
+    try:
+        return subprocess.run(
+            _guarded(mode="run", command=list(command), user=user),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            env=environment,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        raise EmbeddedServiceFailed(f"{command[0]} did not end within {timeout_s:g} s") from None
 
 
 def set_aside(log: Path) -> None:

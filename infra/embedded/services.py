@@ -109,7 +109,8 @@ def _start(data_dir: Path, cache_dir: Path, *, kafka: bool, postgres: bool, deta
     with _alone(data_dir):
         broker, database = all_of(data_dir, cache_dir)
         services = Services(broker if kafka else None, database if postgres else None)
-        wanted: list[Service] = [service for service in (services.kafka, services.postgres) if service is not None]
+        # The database first: it is up in a second, so what is wrong with the folder shows before the broker's download.
+        wanted: list[Service] = [service for service in (services.postgres, services.kafka) if service is not None]
         if not all(service.running for service in wanted):
             require_space(data_dir)
         try:

@@ -20,6 +20,7 @@ from infra.embedded.processes import (
     find_by_arguments,
     find_by_folder,
     identify,
+    run,
     spawn,
     wait_until,
 )
@@ -128,6 +129,11 @@ def test_output_goes_to_the_log(tmp_path: Path) -> None:
 def test_a_command_that_is_not_there_is_an_error_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedServiceFailed, match="no-such-program"):
         start_sleep(tmp_path, detached=False, command=("/no-such-program",))
+
+
+def test_a_short_command_that_takes_too_long_is_an_error() -> None:
+    with pytest.raises(EmbeddedServiceFailed, match="did not end within"):
+        run(SLEEP, timeout_s=0.1)
 
 
 def test_a_pid_of_another_boot_or_start_is_nobody_we_know(child: Child) -> None:
