@@ -10,7 +10,7 @@ each strip shorter phrases may become landmarks in their turn. A phrase that sta
 landmark, which keeps the common words of long slot values from being taken for constants.
 
 Rules
-  1. A text that lacks many landmarks all others hold is a stranger (another template, or another version): it is left out.
+  1. A text that lacks many landmarks all others hold is a stranger (of another template, or version): it is left out.
   2. Next to a landmark, equal tokens extend it, as far as all texts agree.
   3. A landmark needs evidence: the shorter it is, and the fewer *different* texts surround it, the likelier it
      stands there by chance (`_evidence`).
@@ -38,12 +38,12 @@ GRAM_SIZES = (6, 4, 3, 2, 1)  # lengths of landmarks, surest first
 SERIES_SIZES = (3, 2, 1)  # lengths of phrases that stand equally often in every text: the marks of a list
 LEVELS = len(GRAM_SIZES) + len(SERIES_SIZES)
 SERIES_TEXTS_MIN = 8  # different texts from which an equal number of repetitions is no accident
-TOKENS_MAX = 12_000  # of all texts together: bounds one alignment to about 20 ms
+TOKENS_MAX = 14_000  # of all texts together: bounds one alignment to about 20 ms
 TEXTS_MIN = 6  # that are aligned however long they are
 STRANGER_SHARE_MAX = 0.2  # of texts that may be left out; with more, the texts simply have less in common
 STRANGER_LANDMARKS_MIN = 0.7  # share of the sure landmarks a text must hold
 UNIQUE_SHARE_MIN = 0.7  # of texts in which a landmark stands once; in the others a slot value quotes it
-BITS_OF_WORD = 6.0  # evidence of a word; of a short one and of a mark, half
+BITS_OF_WORD = 8.0  # evidence of a word, or of a line break; of a short word and of a mark, half
 SHORT_WORD_CHARS = 3
 BITS_SPARE = 6.0  # evidence beyond what chance explains
 
@@ -55,10 +55,11 @@ class Alignment:
     runs: tuple[str, ...]
     starts_with_run: bool
     ends_with_run: bool
-    kept: tuple[int, ...]  # indices of the texts that are not strangers
+    kept: tuple[str, ...]  # the texts it was made from, strangers left out
 
 
 Gram = tuple[str, ...]
+Place = tuple[int, ...]  # one position a text
 Strip = list[tuple[int, int]]  # for each text, the range of its tokens still to be aligned
 
 
@@ -72,29 +73,49 @@ def align(texts: Sequence[str]) -> Alignment:
     tokens = _affordable([tokenize(text) for text in texts])
     kept = _without_strangers(tokens)
     chosen = [tokens[index] for index in kept]
-    placed = _place(chosen)
-    runs: list[str] = []
-    previous: tuple[int, ...] | None = None
-    for place in placed:
-        word = chosen[0][place[0]]
-        if previous is not None and all(now == before + 1 for now, before in zip(place, previous, strict=True)):
-            runs[-1] += word
+    runs: list[list[Place]] = []
+    for place in _place(chosen):
+        if runs and all(now == before + 1 for now, before in zip(place, runs[-1][-1], strict=True)):
+            runs[-1].append(place)
         else:
-            runs.append(word)
-        previous = place
-    starts = bool(placed) and not any(placed[0])
-    ends = bool(placed) and all(at == len(words) - 1 for at, words in zip(placed[-1], chosen, strict=True))
-    return Alignment(tuple(runs), starts, ends, tuple(kept))
+            runs.append([place])
+    starts = bool(runs) and not any(runs[0][0])
+    ends = bool(runs) and all(at == len(words) - 1 for at, words in zip(runs[-1][-1], chosen, strict=True))
+    runs = _without_accidents(runs, chosen, starts=starts, ends=ends)
+    leader = chosen[0]
+    shown = tuple("".join(leader[place[0]] for place in run) for run in runs)
+    return Alignment(shown, starts, ends, tuple(map("".join, chosen)))
+
+
+def _without_accidents(
+    runs: list[list[Place]], tokens: list[list[str]], *, starts: bool, ends: bool
+) -> list[list[Place]]:
+    """Drop runs for which what lies beside them gives too little evidence: few documents, met in many prompts."""
+    kept = list(runs)
+    number = int(starts)
+    while number < len(kept) - int(ends):
+        beside = []
+        for text, words in enumerate(tokens):
+            start = kept[number - 1][-1][text] + 1 if number else 0
+            end = kept[number + 1][0][text] if number + 1 < len(kept) else len(words)
+            beside.append((tuple(words[start : kept[number][0][text]]), tuple(words[kept[number][-1][text] + 1 : end])))
+        length = sum(len(before) + len(after) for before, after in beside) / len(beside)
+        bits = _bits(tuple(tokens[0][place[0]] for place in kept[number]))
+        if bits and bits * (len(set(beside)) - 1) < 2 * math.log2(1 + length) + BITS_SPARE:
+            del kept[number]
+            number = max(int(starts), number - 1)
+        else:
+            number += 1
+    return kept
 
 
 def _affordable(tokens: list[list[str]]) -> list[list[str]]:
-    """Leave out the longest texts where all together are too long; the short ones hold less that is not constant."""
-    total = 0
-    for count, words in enumerate(tokens):
-        total += len(words)
-        if total > TOKENS_MAX and count >= TEXTS_MIN:
-            return tokens[:count]
-    return tokens
+    """Take fewer texts where all together are too long, from the shortest to the longest in even steps."""
+    total = sum(map(len, tokens))
+    if total <= TOKENS_MAX or len(tokens) <= TEXTS_MIN:
+        return tokens
+    count = max(TEXTS_MIN, len(tokens) * TOKENS_MAX // total)
+    return [tokens[index * (len(tokens) - 1) // (count - 1)] for index in range(count)]
 
 
 def _without_strangers(tokens: list[list[str]]) -> list[int]:
@@ -110,11 +131,11 @@ def _without_strangers(tokens: list[list[str]]) -> list[int]:
     return kept if len(kept) >= (1 - STRANGER_SHARE_MAX) * len(tokens) else everyone
 
 
-def _place(tokens: list[list[str]]) -> list[tuple[int, ...]]:
+def _place(tokens: list[list[str]]) -> list[Place]:
     """Return the places (one position a text) of every shared token, in order."""
     if len(tokens) == 1:
         return [(position,) for position in range(len(tokens[0]))]
-    placed: list[tuple[int, ...]] = []
+    placed: list[Place] = []
     work: list[tuple[Strip, int]] = [([(0, len(words)) for words in tokens], 0)]
     while work:
         strip, level = work.pop()
@@ -139,7 +160,7 @@ def _place(tokens: list[list[str]]) -> list[tuple[int, ...]]:
     return placed
 
 
-def _strip_edges(tokens: list[list[str]], strip: Strip) -> tuple[Strip, list[tuple[int, ...]]]:
+def _strip_edges(tokens: list[list[str]], strip: Strip) -> tuple[Strip, list[Place]]:
     """Take the tokens all texts share at both ends of a strip."""
     starts, ends = [start for start, _ in strip], [end for _, end in strip]
     shortest = min(end - start for start, end in strip)
@@ -156,7 +177,7 @@ def _strip_edges(tokens: list[list[str]], strip: Strip) -> tuple[Strip, list[tup
     return [(start + head, end - tail) for start, end in strip], edges
 
 
-def _landmarks(tokens: list[list[str]], strip: Strip, size: int) -> list[tuple[int, ...]]:
+def _landmarks(tokens: list[list[str]], strip: Strip, size: int) -> list[Place]:
     """Return non-overlapping landmarks of a strip in order, each as its place in every text."""
     firsts: list[dict[Gram, int]] = []
     lasts: list[dict[Gram, int]] = []
@@ -182,7 +203,7 @@ def _landmarks(tokens: list[list[str]], strip: Strip, size: int) -> list[tuple[i
     return _ordered(candidates, firsts, lasts, tokens, strip, size)
 
 
-def _series(tokens: list[list[str]], strip: Strip, size: int) -> list[tuple[int, ...]]:
+def _series(tokens: list[list[str]], strip: Strip, size: int) -> list[Place]:
     """Return all places of a phrase that every text repeats equally often: `- a, - b, - c` holds a series of dashes."""
     counts: list[Counter[Gram]] = []
     shared: set[tuple[Gram, int]] | None = None
@@ -220,7 +241,8 @@ def _bits(gram: Gram) -> float:
     bits = 0.0
     for word in gram:
         if word == "\n" or not word.isspace():
-            bits += BITS_OF_WORD if len(word) > SHORT_WORD_CHARS and word[0].isalnum() else BITS_OF_WORD / 2
+            strong = word == "\n" or (len(word) > SHORT_WORD_CHARS and word[0].isalnum())
+            bits += BITS_OF_WORD if strong else BITS_OF_WORD / 2
     return bits
 
 
@@ -231,7 +253,7 @@ def _ordered(
     tokens: list[list[str]],
     strip: Strip,
     size: int,
-) -> list[tuple[int, ...]]:
+) -> list[Place]:
     """Keep the candidates that stand in one order in all texts."""
     if not candidates:
         return []
@@ -243,7 +265,7 @@ def _ordered(
     for first, last in pairs:
         known = [gram for gram in candidates if first[gram] == last[gram]]
         support.update(known[index] for index in _rising([first[gram] for gram in known]))
-    landmarks: list[tuple[int, ...]] = []
+    landmarks: list[Place] = []
     at = [start for start, _ in strip]
     for gram in candidates:
         if support[gram] >= UNIQUE_SHARE_MIN * len(tokens):
@@ -261,7 +283,7 @@ def _place_of(
     at: list[int],
     strip: Strip,
     size: int,
-) -> tuple[int, ...] | None:
+) -> Place | None:
     """Return where a phrase first stands behind `at` in every text, or None."""
     place = []
     for first, words, start, (_, end) in zip(firsts, tokens, at, strip, strict=True):

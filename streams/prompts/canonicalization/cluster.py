@@ -1,4 +1,4 @@
-"""What canonicalization remembers of one cluster: its template and versions, a bounded pool of its texts, its slots' sketches.
+"""What is remembered of one cluster: its template and versions, a bounded pool of texts, its slots' sketches.
 
 Pure. The pool holds three kinds of texts. *Recent* ones are the newest members, in order: evolution is seen in them.
 *Base* ones stand for all members before: a member that leaves the recent ones becomes a base text if the hash of
@@ -80,6 +80,7 @@ class ClusterState:
     look_at: int = 0  # members at which drift is looked for again
     strange: int = 0  # members since the newest version that no version parses
     succeeded_by: str | None = None
+    split_from: str | None = None  # the cluster this one was part of
     pool: dict[int, Sample] = field(default_factory=dict)
     recent: list[int] = field(default_factory=list)
     base: list[int] = field(default_factory=list)  # in ascending order of priority
@@ -119,7 +120,7 @@ class ClusterState:
                 self._to_base(self.recent.pop(0))
         else:
             self._to_base(place)
-        while self._chars() > POOL_CHARS_MAX and (len(self.base) > BASE_MIN or len(self.recent) > RECENT_MIN):
+        while self.chars() > POOL_CHARS_MAX and (len(self.base) > BASE_MIN or len(self.recent) > RECENT_MIN):
             self._drop(self.base.pop() if len(self.base) > BASE_MIN else self.recent.pop(0))
 
     def _to_base(self, place: int) -> None:
@@ -139,7 +140,8 @@ class ClusterState:
         del self.pool[place]
         self.changed.add(place)
 
-    def _chars(self) -> int:
+    def chars(self) -> int:
+        """Return how many characters the kept texts take, beside the template's own."""
         constant = self.template.constant_chars() if self.template else 0
         return sum(max(0, len(sample.text) - constant) for sample in self.pool.values())
 
@@ -198,11 +200,16 @@ class ClusterState:
         self.since_version = self.strange = 0
         self.look_at = FIRST_LOOK
 
+    def renumber(self, number: str) -> None:
+        """Give the newest version another number, before anyone has heard of it."""
+        self.versions[-1] = Version(number, self.versions[-1].template)
+
     def begin_anew(self) -> None:
         """Let the newest members stand for the cluster: its values come from elsewhere now."""
-        for place in self.base:
+        outdated = [*self.base, *self.recent[:-RECENT_MIN]]
+        self.base, self.recent = [], self.recent[-RECENT_MIN:]
+        for place in outdated:
             self._drop(place)
-        self.base = []
         self.since_version, self.look_at = 0, FIRST_LOOK
 
     def absorb(self, other: ClusterState) -> None:

@@ -134,7 +134,8 @@ def _deviations(profiles: Sequence[tuple[Whole, Whole]], split: int) -> float:
     # var = (n * sum(x^2) - sum(x)^2) / n^2, in whole numbers
     total, squares = sum(shuffled), sum(value * value for value in shuffled)
     spread = math.isqrt(max(1, len(shuffled) * squares - total * total))
-    return round((len(shuffled) * true - total) / spread, 2)
+    deviations: float = (len(shuffled) * true - total) / spread
+    return round(deviations, 2)
 
 
 def _alike_by_sequences(profiles: Sequence[tuple[Whole, Whole]]) -> Whole:

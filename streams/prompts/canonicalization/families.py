@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import xxhash
 
@@ -25,6 +26,7 @@ SIBLING_MIN = 0.5  # resemblance from which two templates are of one family
 RELATED_MIN = 0.4  # resemblance from which one may be the next version of the other
 PAIRS_MAX = 400  # of a template; a longer one is known by its first ones
 CANDIDATES_MAX = 8
+PRIOR_TEMPLATES = 8  # thought of beside those known: among two templates, what both hold is not yet common
 NAME_WORDS = 6
 DESCRIPTION_CHARS_MAX = 160
 SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]?")
@@ -45,7 +47,7 @@ def word_pairs(template: Template) -> frozenset[int]:
     pairs: dict[int, None] = {}
     for constant in template.constants:
         words = [token.lower() for token in tokenize(constant) if token[0].isalnum()]
-        for first, second in zip(words, words[1:], strict=False):
+        for first, second in pairwise(words):
             pairs[xxhash.xxh3_64_intdigest(f"{first} {second}".encode("utf-8", "surrogatepass"))] = None
             if len(pairs) >= PAIRS_MAX:
                 return frozenset(pairs)
@@ -85,13 +87,17 @@ class Resemblances:
         scored = [(cluster, self._resemblance(pairs, self.pairs[cluster])) for cluster in ranked if cluster != without]
         return sorted(scored, key=lambda item: (-item[1], item[0]))
 
+    def between(self, template: Template, cluster_id: str) -> float:
+        """Return the resemblance of a template to a cluster's."""
+        return self._resemblance(word_pairs(template), self.pairs[cluster_id])
+
     def _resemblance(self, one: frozenset[int], other: frozenset[int]) -> float:
         lighter = min(self._weight(one), self._weight(other))
         return self._weight(one & other) / lighter if lighter else 0.0
 
     def _weight(self, pairs: Iterable[int]) -> int:
         # Whole thousandths of a bit: a sum of integers does not depend on the order of a set.
-        many = 2 + len(self.pairs)
+        many = PRIOR_TEMPLATES + len(self.pairs)
         return sum(round(1000 * math.log2(many / (1 + len(self.holders.get(pair, ()))))) for pair in pairs)
 
 
@@ -113,7 +119,8 @@ def description_of(template: Template) -> str:
     return best if len(best) <= DESCRIPTION_CHARS_MAX else best[: DESCRIPTION_CHARS_MAX - 1] + "…"
 
 
-COMMON = frozenset(
-    "the and for with you your are act was this that from into will have has not can our his her its their them they "
-    "following given based about using use please provide should would could what which who how when where does did".split()
-)
+_COMMON = """
+the and for with you your are act was this that from into will have has not can our his her its their them they
+following given based about using use please provide should would could what which who how when where does did
+"""
+COMMON = frozenset(_COMMON.split())

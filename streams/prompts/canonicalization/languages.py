@@ -1,21 +1,20 @@
-"""Names of natural languages, and marks by which a programming language is told: the word lists behind two slot types."""
+"""Names of natural languages, and marks of programming languages: the word lists behind two slot types."""
 
 from __future__ import annotations
 
 import re
 
-LANGUAGE_NAMES = frozenset(
-    """
-    afrikaans albanian amharic arabic armenian azerbaijani basque bengali bosnian bulgarian burmese catalan cantonese
-    chinese croatian czech danish dutch english estonian filipino finnish flemish french galician georgian german greek
-    gujarati hausa hebrew hindi hungarian icelandic igbo indonesian irish italian japanese javanese kannada kazakh khmer
-    korean kurdish lao latin latvian lithuanian macedonian malay malayalam maltese mandarin marathi mongolian nepali
-    norwegian pashto persian farsi polish portuguese punjabi romanian russian sanskrit serbian sinhala slovak slovenian
-    somali spanish sundanese swahili swedish tagalog tamil telugu thai tibetan turkish ukrainian urdu uzbek vietnamese
-    welsh xhosa yiddish yoruba zulu deutsch español français italiano português nederlands svenska polski 中文 英文 英语
-    汉语 日语 日本語 韩语 法语 德语 俄语 西班牙语
-    """.split()
-)
+_LANGUAGE_NAMES = """
+afrikaans albanian amharic arabic armenian azerbaijani basque bengali bosnian bulgarian burmese catalan cantonese
+chinese croatian czech danish dutch english estonian filipino finnish flemish french galician georgian german greek
+gujarati hausa hebrew hindi hungarian icelandic igbo indonesian irish italian japanese javanese kannada kazakh
+khmer korean kurdish lao latin latvian lithuanian macedonian malay malayalam maltese mandarin marathi mongolian
+nepali norwegian pashto persian farsi polish portuguese punjabi romanian russian sanskrit serbian sinhala slovak
+slovenian somali spanish sundanese swahili swedish tagalog tamil telugu thai tibetan turkish ukrainian urdu uzbek
+vietnamese welsh xhosa yiddish yoruba zulu deutsch español français italiano português nederlands svenska polski 中文
+英文 英语 汉语 日语 日本語 韩语 法语 德语 俄语 西班牙语
+"""
+LANGUAGE_NAMES = frozenset(_LANGUAGE_NAMES.split())
 
 CODE_MARKS = {
     "python": re.compile(

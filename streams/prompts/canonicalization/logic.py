@@ -11,12 +11,12 @@ picture, the caller has changed the template.
 
 The life of a cluster
   1. Learning. The template is learnt again at geometrically growing member counts (`alignment.py`, `template.py`).
-  2. Settling (`settling.py`). After `MEMBERS_MIN` members, the last `STEADY_MIN` of them parsed without a change: CREATED, version
-     1.0.0. If the cluster resembles an elder one that fell silent when it came up, it is that one's next
-     version instead; while that is still open, the announcement waits (`WAITING_MEMBERS_MAX`).
-  3. Watching (`watching.py`). Every member is read with the current version, else with earlier ones (stragglers), else it is
-     *strange*. When enough strange members agree, or the newest members suddenly share words in a slot, a new
-     version begins (`evolution.py`): UPDATED, SLOT_ADDED or SLOT_REMOVED. When the values of a slot move to
+  2. Settling (`settling.py`). After `MEMBERS_MIN` members, the last `STEADY_MIN` of them parsed without a change:
+     CREATED, version 1.0.0. If the cluster resembles an elder one that fell silent when it came up, it is that one's
+     next version instead; while that is still open, the announcement waits (`WAITING_MEMBERS_MAX`).
+  3. Watching (`watching.py`). Each member is read with the current version, else with earlier ones (stragglers),
+     else it is *strange*. When enough strange members agree, or the newest members suddenly share words in a slot, a
+     new version begins (`evolution.py`): UPDATED, SLOT_ADDED or SLOT_REMOVED. When the values of a slot move to
      another kind, or the prompts away from the cluster's centre, DRIFT_DETECTED (`drift.py`).
   4. What clustering does to a cluster (merged, split, retired, revived) becomes an event if it was ever announced.
 
@@ -74,6 +74,7 @@ class Outcome:
 
     prompt: CanonicalizedPrompt | None
     events: list[EvolutionEvent] = field(default_factory=list)
+    withdrawn: tuple[str, ...] = ()  # clusters whose template stands no longer
 
 
 class Canonicalization:
@@ -85,10 +86,14 @@ class Canonicalization:
 
     def apply(self, step: ClusteredStep) -> Outcome:
         """Take one step of clustering; return the prompt as its template reads it, and what that showed."""
-        if step.change is not None:
-            return Outcome(None, self._changed(step.change))
-        assert step.assignment is not None
-        return self._assigned(step.assignment)
+        if step.assignment is not None:
+            return self._assigned(step.assignment)
+        return self._changed(step.change) if step.change is not None else Outcome(None)
+
+    @property
+    def cost(self) -> int:
+        """Return the characters of all kept texts."""
+        return sum(state.chars() for state in self.tenant.clusters.values())
 
     def read(self, cluster_id: str, text: str) -> Reading:
         """Read a text with what is known of a cluster now: its latest lesson, announced or not, then its versions."""
@@ -139,35 +144,41 @@ class Canonicalization:
         join = learn_on if state.version is None else watch
         return join(self.tenant, state, assignment, live=live)
 
-    def _changed(self, change: ClusterChange) -> list[EvolutionEvent]:
+    def _changed(self, change: ClusterChange) -> Outcome:
         tenant, kind = self.tenant, change.kind
         if kind is ClusterChangeKind.FOUNDED:
             tenant.state_of(change.cluster_id)
-            return []
+            return Outcome(None)
         state = tenant.clusters.get(change.cluster_id)
         if state is None:
-            return []
+            return Outcome(None)
         tenant.touch(state)
-        events: list[EvolutionEvent] = []
-        if state.version is not None:
-            details = {"other_cluster_ids": list(change.other_cluster_ids)} if change.other_cluster_ids else {}
-            reason = change.reason or f"clustering reported it as {kind.value.lower()}"
-            event = announce(
-                tenant.name, state, EVENT_OF_CHANGE[kind], reason, detected_by="clustering", details=details
-            )
-            events.append(event)
+        events = [_reported(tenant, state, change)] if state.versions else []
+        dropped: list[ClusterState] = []
         if kind is ClusterChangeKind.MERGED:
-            for other_id in change.other_cluster_ids:
-                other = tenant.clusters.get(other_id)
-                if other is not None:
-                    state.absorb(other)
-                    events += tenant.drop(other, heir=state)
-        elif kind is ClusterChangeKind.SPLIT:
-            # What was learnt from parts that have left is doubtful; the next members settle it.
-            state.learn_at = state.members + 1
+            dropped = [tenant.clusters[other] for other in change.other_cluster_ids if other in tenant.clusters]
+            for other in dropped:
+                state.absorb(other)
+                events += tenant.drop(other, heir=state)
         elif kind is ClusterChangeKind.DISSOLVED:
+            dropped = [state]
             events += tenant.drop(state, heir=None)
-        return events
+        elif kind is ClusterChangeKind.SPLIT:
+            for part in change.other_cluster_ids:
+                tenant.state_of(part).split_from = state.cluster_id
+        return Outcome(None, events, tuple(other.cluster_id for other in dropped if other.versions))
+
+
+def _reported(tenant: Tenant, state: ClusterState, change: ClusterChange) -> EvolutionEvent:
+    """Return the event of a change that clustering made to an announced cluster."""
+    return announce(
+        tenant.name,
+        state,
+        EVENT_OF_CHANGE[change.kind],
+        change.reason or f"clustering reported it as {change.kind.value.lower()}",
+        detected_by="clustering",
+        details={"other_cluster_ids": list(change.other_cluster_ids)} if change.other_cluster_ids else {},
+    )
 
 
 def canonicalized(state: ClusterState, assignment: Assignment) -> CanonicalizedPrompt:

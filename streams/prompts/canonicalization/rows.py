@@ -1,10 +1,10 @@
 """Rows of the tables `templates` and `families`, and back.
 
-Keys begin with `tenant/`. A cluster is one head row (`tenant/cluster`) and one row a kept text (`tenant/cluster/7`),
+Keys begin with `tenant/`. A cluster is one head row (`tenant/cluster`) and one row a kept text (`tenant/cluster#7`),
 so that a new member writes a small head and one text, not the whole pool.
 
     templates   tenant/<cluster>           head: counts, roles of the pool's places, versions, sketches
-                tenant/<cluster>/<place>   one kept text
+                tenant/<cluster>#<place>   one kept text
     families    tenant/                    the tenant's prompt count
                 tenant/<family>            name, description, clusters
 """
@@ -26,10 +26,12 @@ from streams.prompts.canonicalization.template import Template
 
 FORMAT = 1
 TEMPLATES, FAMILIES = "templates", "families"
-PLAIN_FIELDS = (
-    "cluster_id born_at members arrivals newest_id partition offset occurred_at_ms family_id since_version steady "
-    "learn_at look_at strange succeeded_by recent base odd"
-).split()
+TABLES = (TEMPLATES, FAMILIES)
+_PLAIN_FIELDS = """
+cluster_id born_at members arrivals newest_id partition offset occurred_at_ms family_id since_version steady
+learn_at look_at strange succeeded_by split_from recent base odd
+"""
+PLAIN_FIELDS = _PLAIN_FIELDS.split()
 
 
 def pack(value: object) -> bytes:
@@ -95,8 +97,8 @@ def load(tenant: str, rows: Iterable[tuple[str, str, bytes]]) -> tuple[int, dict
                 families[rest] = Family(**unpack(row))
             else:
                 clock = unpack(row)["clock"]
-        elif "/" in rest:
-            cluster_id, number = rest.rsplit("/", 1)
+        elif "#" in rest:
+            cluster_id, number = rest.rsplit("#", 1)
             samples.append((cluster_id, int(number), sample_from(row)))
         else:
             clusters[rest] = head_from(row)

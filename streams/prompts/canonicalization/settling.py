@@ -11,8 +11,8 @@ from schemas.prompts import Assignment
 from streams.prompts.canonicalization import versions
 from streams.prompts.canonicalization.announcements import announce
 from streams.prompts.canonicalization.cluster import CURRENT, ClusterState, Sample, shortened
-from streams.prompts.canonicalization.evolution import is_overdue, gave_way
-from streams.prompts.canonicalization.families import RELATED_MIN
+from streams.prompts.canonicalization.evolution import gave_way, is_overdue
+from streams.prompts.canonicalization.families import RELATED_MIN, SIBLING_MIN
 from streams.prompts.canonicalization.slots import name_slots
 from streams.prompts.canonicalization.template import Template, learn
 from streams.prompts.canonicalization.tenant import Tenant
@@ -34,28 +34,36 @@ def learn_on(tenant: Tenant, state: ClusterState, assignment: Assignment, *, liv
         relearn(state)
     if state.members < MEMBERS_MIN or state.steady < STEADY_MIN:
         return []
-    relearn(state)  # from all there is; settled only if that changes nothing
-    if state.steady < STEADY_MIN or _must_wait(tenant, state):
+    template = relearn(state)  # from all there is; settled only if that changes nothing
+    if state.steady < STEADY_MIN:
         return []
-    return [_settle(tenant, state)]
+    elder = _elder(tenant, state, template)
+    overdue = elder is not None and is_overdue(elder.arrivals, tenant.clock)
+    if elder is not None and not overdue and state.members < WAITING_MEMBERS_MAX:
+        return []  # it is still open whether this one follows that one
+    state.begin(template, versions.FIRST)
+    tenant.resemblances.put(state.cluster_id, template)
+    if elder is None or not overdue:
+        return _created(tenant, state)
+    return [_succeeded(tenant, state, elder)]
 
 
-def relearn(state: ClusterState) -> None:
+def relearn(state: ClusterState) -> Template:
     """Learn a cluster's template from its kept texts."""
     learnt = learn([sample.text for sample in state.samples()])
     if state.template is None or learnt.constants != state.template.constants:
         state.template, state.steady = name_slots(learnt), 0
+    return state.template
 
 
-def _elder(tenant: Tenant, state: ClusterState) -> ClusterState | None:
+def _elder(tenant: Tenant, state: ClusterState, template: Template) -> ClusterState | None:
     """Return the cluster this one may be the next version of: like it, and alive when it came up."""
-    assert state.template is not None
-    for cluster_id, resemblance in tenant.resemblances.nearest(state.template, without=state.cluster_id):
+    for cluster_id, resemblance in tenant.resemblances.nearest(template, without=state.cluster_id):
         elder = tenant.clusters[cluster_id]
         if resemblance < RELATED_MIN:
             return None
         older = elder.born_at < state.born_at and elder.succeeded_by is None
-        if older and gave_way(elder.arrivals, state.born_at, state.members) and not _reads(state.template, elder):
+        if older and gave_way(elder.arrivals, state.born_at, state.members) and not _reads(template, elder):
             return elder
     return None
 
@@ -66,34 +74,41 @@ def _reads(template: Template, elder: ClusterState) -> bool:
     return 2 * sum(template.parse(text) is not None for text in texts) > len(texts)
 
 
-def _must_wait(tenant: Tenant, state: ClusterState) -> bool:
-    """Tell whether it is still open if a cluster follows an elder one."""
-    if state.members >= WAITING_MEMBERS_MAX:
-        return False
-    elder = _elder(tenant, state)
-    return elder is not None and not is_overdue(elder.arrivals, tenant.clock)
-
-
-def _settle(tenant: Tenant, state: ClusterState) -> EvolutionEvent:
-    assert state.template is not None
-    elder = _elder(tenant, state)
-    if elder is None or elder.version is None or not is_overdue(elder.arrivals, tenant.clock):
-        state.begin(state.template, versions.FIRST)
-        tenant.resemblances.put(state.cluster_id, state.template)
-        family = tenant.place_in_family(state, None)
-        reason = (
-            f"{state.members} prompts were filled from one template, and the last {state.steady} changed nothing in it"
-        )
-        return announce(
+def _created(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
+    whole = tenant.clusters.get(state.split_from or "")
+    parent = whole if whole is not None and whole.versions else None
+    template = state.versions[-1].template
+    alike = parent is not None and tenant.resemblances.between(template, parent.cluster_id) >= SIBLING_MIN
+    family = tenant.place_in_family(state, parent if alike else None)
+    reason = f"{state.members} prompts were filled from one template, and the last {state.steady} changed nothing in it"
+    events = [
+        announce(
             tenant.name, state, EvolutionType.CREATED, reason, detected_by="settling", family=family, versioned=True
         )
-    before = elder.version
-    kind = versions.kind_of_change(before.template, state.template)
-    state.begin(state.template, versions.following(before.number, kind))
-    tenant.resemblances.put(state.cluster_id, state.template)
+    ]
+    if parent is not None and parent.family_id != state.family_id:
+        events.append(
+            announce(
+                tenant.name,
+                state,
+                EvolutionType.FAMILY_SPLIT,
+                "a part that left its cluster does not resemble what stayed",
+                detected_by="resemblance",
+                details={"family_id": parent.family_id, "new_family_id": state.family_id},
+                subject=parent.family_id,
+            )
+        )
+    return events
+
+
+def _succeeded(tenant: Tenant, state: ClusterState, elder: ClusterState) -> EvolutionEvent:
+    """Announce a cluster as the next version of an elder one."""
+    before, after = elder.versions[-1], state.versions[-1]
+    kind = versions.kind_of_change(before.template, after.template)
+    state.renumber(versions.following(before.number, kind))
     elder.succeeded_by = state.cluster_id
     tenant.touch(elder)
-    words = versions.in_words(before.template, state.template, kind)
+    words = versions.in_words(before.template, after.template, kind)
     return announce(
         tenant.name,
         state,
@@ -102,7 +117,7 @@ def _settle(tenant: Tenant, state: ClusterState) -> EvolutionEvent:
         detected_by="succession",
         family=tenant.place_in_family(state, elder),
         previous=before.number,
-        diff=versions.unified_diff(before.template, state.template),
+        diff=versions.unified_diff(before.template, after.template),
         versioned=True,
         details={"succeeds_cluster_id": elder.cluster_id},
     )

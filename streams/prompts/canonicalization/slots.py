@@ -9,6 +9,7 @@ nearly all values have in common (`TYPE_SHARE_MIN`); the most specific type wins
 from __future__ import annotations
 
 import re
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -41,10 +42,11 @@ BEGIN = re.compile(r"\[?(?:BEGIN|START)[ _](\w{1,30})\]?:?\s*$", re.IGNORECASE)
 DESCRIBED = re.compile(r"^[\"'`”]*\s+[-–—:]\s+(?:the |a |an )?([^\W\d_][\w ]{1,40})", re.IGNORECASE)
 WORDS_BEFORE = re.compile(r"([^\W\d_]\w*)[\s\"'`“「『«(<\[{#$-]*$")
 WORDS_AFTER = re.compile(r"^[\"'`”)\]]*[ -]([^\W\d_]\w*)")
-FILLER_WORDS = frozenset(
-    "a an and are as at be by for from following given in into is it its like of on or that the their this to "
-    "using was with your my our about following please what how".split()
-)
+_FILLER_WORDS = """
+a an and are as at be by for from following given in into is it its like of on or that the their this to using was
+with your my our about following please what how
+"""
+FILLER_WORDS = frozenset(_FILLER_WORDS.split())
 
 FITS: tuple[tuple[SlotType, re.Pattern[str]], ...] = (
     (SlotType.INTEGER, re.compile(r"[+-]?\d{1,3}(?:,\d{3})+|[+-]?\d+")),
@@ -82,11 +84,9 @@ class Sketch:
         digits = len(value).bit_length()
         self.lengths[digits] = self.lengths.get(digits, 0) + 1
         mark = xxhash.xxh3_64_intdigest(value.encode("utf-8", "surrogatepass"))
-        if len(self.hashes) < KEPT_HASHES or mark < self.hashes[-1]:
-            if mark not in self.hashes:
-                self.hashes.append(mark)
-                self.hashes.sort()
-                del self.hashes[KEPT_HASHES:]
+        if (len(self.hashes) < KEPT_HASHES or mark < self.hashes[-1]) and mark not in self.hashes:
+            insort(self.hashes, mark)
+            del self.hashes[KEPT_HASHES:]
         if len(value) <= TOP_CHARS_MAX:
             self._count(value)
 

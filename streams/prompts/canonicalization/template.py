@@ -101,9 +101,8 @@ def learn(texts: Sequence[str]) -> Template:
     if not alignment.ends_with_run:
         constants.append("")
     if len(constants) < 2:  # strangers aside, all texts are one
-        constants = ["", ""] if not constants else constants
-    kept = [different[index] for index in alignment.kept]
-    return _tidy(Template(tuple(constants)), kept)
+        constants = constants or ["", ""]
+    return _tidy(Template(tuple(constants)), alignment.kept)
 
 
 def _tidy(template: Template, texts: Sequence[str]) -> Template:
@@ -129,12 +128,15 @@ def _columns(template: Template, texts: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _without_bare_marks(template: Template) -> Template:
     """Join slots that only a mark without white space stands between: 11:46, 1,000 and a-b are one value."""
-    constants = [template.constants[0]]
-    for constant in template.constants[1:-1]:
-        if re.search(r"[\w\n]", constant) or (constant[0].isspace() and constant[-1].isspace() and constant.strip()):
-            constants.append(constant)
-    constants.append(template.constants[-1])
-    return Template(tuple(constants)) if template.slots else template
+    if not template.slots:
+        return template
+    first, *inner, last = template.constants
+    return Template((first, *(constant for constant in inner if _separates(constant)), last))
+
+
+def _separates(constant: str) -> bool:
+    spaced = constant[0].isspace() and constant[-1].isspace() and not constant.isspace()
+    return spaced or re.search(r"[\w\n]", constant) is not None
 
 
 def _after_slot(constant: str, values: Sequence[str], *, last: bool) -> str:

@@ -77,9 +77,8 @@ class Tenant:
         return events
 
     def place_in_family(self, state: ClusterState, parent: ClusterState | None) -> Family:
-        """Find a newly announced cluster its family: its parent's, that of the cluster most like it, or one of its own."""
-        assert state.version is not None
-        template = state.version.template
+        """Find a newly announced cluster its family: its parent's, that of the cluster most like it, or its own."""
+        template = state.versions[-1].template
         family_id = parent.family_id if parent is not None else None
         if family_id is None:
             near = self.resemblances.nearest(template, without=state.cluster_id)
@@ -99,9 +98,8 @@ class Tenant:
 
     def replace_in_family(self, state: ClusterState) -> list[EvolutionEvent]:
         """Look at a cluster's family again after a new version; a bridge between two families makes them one."""
-        assert state.version is not None
         own = self.family_of(state)
-        near = self.resemblances.nearest(state.version.template, without=state.cluster_id)
+        near = self.resemblances.nearest(state.versions[-1].template, without=state.cluster_id)
         if own is None or not near or near[0][1] < SIBLING_MIN:
             return []
         other = self.family_of(self.clusters[near[0][0]])
@@ -141,17 +139,17 @@ class Tenant:
         for cluster_id in sorted(self._dropped):
             key = f"{self.name}/{cluster_id}"
             written.append((rows.TEMPLATES, key, None))
-            written += [(rows.TEMPLATES, f"{key}/{place}", None) for place in sorted(self._dropped[cluster_id].stored)]
+            written += [(rows.TEMPLATES, f"{key}#{place}", None) for place in sorted(self._dropped[cluster_id].stored)]
         for cluster_id in sorted(self._touched):
             state = self._touched[cluster_id]
             key = f"{self.name}/{cluster_id}"
             written.append((rows.TEMPLATES, key, rows.head_of(state)))
             for place in sorted(state.changed):
                 if place in state.pool:
-                    written.append((rows.TEMPLATES, f"{key}/{place}", rows.sample_to(state.pool[place])))
+                    written.append((rows.TEMPLATES, f"{key}#{place}", rows.sample_to(state.pool[place])))
                     state.stored.add(place)
                 elif place in state.stored:
-                    written.append((rows.TEMPLATES, f"{key}/{place}", None))
+                    written.append((rows.TEMPLATES, f"{key}#{place}", None))
                     state.stored.discard(place)
             state.changed.clear()
         for family_id in sorted(self._touched_families):

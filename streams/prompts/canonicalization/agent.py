@@ -1,0 +1,141 @@
+"""prompts-clustered --> [templates, families] --> prompts-canonicalized, evolution-events, templates
+
+State      Two tables on the tenant's partition (`rows.py`); what stands in memory is a cache of them.
+Output     CanonicalizedFrames on the same partition: every assignment as its template reads it, and what happened to
+           clusters. Each evolution event as JSON with CloudEvents headers, and a new version once more on `templates`
+           (compacted), both with the key tenant/cluster on the same partition.
+Guarantee  Exactly once inside Kafka: rows, frames, events and offset commit together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+from urllib.parse import quote
+
+from schemas import cloudevents
+from schemas.errors import SchemaUnavailable, UndecodableRecord
+from schemas.events import EvolutionEvent
+from schemas.prompts import CanonicalizedFrame, CanonicalizedPrompt, ClusterChange, ClusteredFrame, ClusteredStep
+from schemas.topics import EVOLUTION_EVENTS, PROMPTS_CANONICALIZED, PROMPTS_CLUSTERED, TEMPLATES
+from streams.engine import frames
+from streams.engine.ports import Handler, Record, StateView, Table, Unit, WriterSchemas
+from streams.engine.tenant_cache import TenantCache
+from streams.prompts.canonicalization.logic import Canonicalization, Policy
+from streams.prompts.canonicalization.rows import TABLES
+
+STAGE = "canonicalization"
+CHARS_MAX = 256 * 1024 * 1024  # of kept texts of all tenants in memory; Python holds them at one to four bytes each
+ITEM_BYTES = 1_600  # decision, reasoning and ids of a prompt, or a cluster change, beside the texts
+
+
+class Engine(Protocol):
+    """What this room needs of the engine."""
+
+    def stage(self, name: str, source_topic: str, handler: Handler) -> object: ...
+
+    def table(self, name: str, *, owner: str) -> Table: ...
+
+    def views(self, topic: str) -> StateView: ...
+
+
+def attach(engine: Engine, *, policy: Policy, schemas: WriterSchemas) -> None:
+    """Attach the stage that turns clusters into templates and tells how they evolve."""
+    source = PROMPTS_CLUSTERED.name
+    tables = {name: engine.table(name, owner=source) for name in TABLES}
+    tenants = TenantCache(
+        tables, engine.views(source), lambda tenant, rows: Canonicalization(tenant, policy, rows), CHARS_MAX
+    )
+
+    async def canonicalize(unit: Unit) -> None:
+        steps = [step for record in unit.records for step in await _steps(unit, record, schemas)]
+        try:
+            _apply(unit, tenants, steps)
+        except BaseException:
+            tenants.forget(unit.partition)
+            raise
+
+    engine.stage(STAGE, source, canonicalize)
+
+
+def _apply(unit: Unit, tenants: TenantCache[Canonicalization], steps: Iterable[ClusteredStep]) -> None:
+    items: list[CanonicalizedPrompt | ClusterChange] = []
+    touched: dict[str, None] = {}
+    for step in steps:
+        tenant = _tenant_of(step)
+        touched[tenant] = None
+        outcome = tenants.engine(unit.partition, tenant).apply(step)
+        if step.change is not None:
+            items.append(step.change)
+        if outcome.prompt is not None:
+            items.append(outcome.prompt)
+            _count(unit, outcome.prompt)
+        for event in outcome.events:
+            _publish(unit, event)
+        for cluster_id in outcome.withdrawn:
+            unit.send(TEMPLATES.name, None, partition=unit.partition, key=f"{tenant}/{cluster_id}".encode())
+    for batch in frames.batches(items, _item_bytes):
+        frame = CanonicalizedFrame(
+            prompts=tuple(item for item in batch if isinstance(item, CanonicalizedPrompt)),
+            changes=tuple(item for item in batch if isinstance(item, ClusterChange)),
+        )
+        unit.send(PROMPTS_CANONICALIZED.name, frames.encode(frame), partition=unit.partition)
+    for tenant in touched:
+        tenants.write(unit.partition, tenant)
+    tenants.shrink()
+
+
+def _count(unit: Unit, prompt: CanonicalizedPrompt) -> None:
+    """Count where each prompt first ended: with rejected and dead-lettered ones this adds up to what came in."""
+    assignment = prompt.assignment
+    if assignment.sequence:
+        unit.count("prompts_moved")
+    elif assignment.duplicate:
+        unit.count("prompts", outcome="duplicate")
+    else:
+        unit.count("prompts", outcome="unclustered" if assignment.cluster_id is None else "clustered")
+
+
+def _publish(unit: Unit, event: EvolutionEvent) -> None:
+    key = f"{event.tenant}/{event.cluster_id}"
+    unit.count("evolution_events", type=event.type.value)
+    unit.send(
+        EVOLUTION_EVENTS.name,
+        event.model_dump_json().encode(),
+        partition=unit.partition,
+        key=key.encode(),
+        headers=cloudevents.headers(
+            event_id=event.event_id,
+            event_type=cloudevents.TEMPLATE_EVOLVED,
+            source=f"/promptloom/canonicalization/{quote(event.tenant, safe='')}",
+            time_ms=event.occurred_at_ms,
+            subject=key,
+        ),
+    )
+    if event.template is not None:
+        value = event.template.model_dump_json().encode()
+        unit.send(TEMPLATES.name, value, partition=unit.partition, key=key.encode())
+
+
+async def _steps(unit: Unit, record: Record, schemas: WriterSchemas) -> tuple[ClusteredStep, ...]:
+    """Return the steps of one frame; a broken frame goes to the dead letters."""
+    try:
+        try:
+            return frames.decode(ClusteredFrame, record.value or b"").steps
+        except SchemaUnavailable as missing:
+            await frames.resolve(missing, schemas)
+            return frames.decode(ClusteredFrame, record.value or b"").steps
+    except UndecodableRecord as error:
+        unit.dead_letter(record, error, stage=STAGE)
+        return ()
+
+
+def _tenant_of(step: ClusteredStep) -> str:
+    return step.assignment.prompt.tenant if step.assignment is not None else step.change.tenant if step.change else ""
+
+
+def _item_bytes(item: CanonicalizedPrompt | ClusterChange) -> int:
+    if isinstance(item, ClusterChange):
+        return ITEM_BYTES
+    # A prompt's text stands in the frame and, cut into slots, a second time.
+    return ITEM_BYTES + frames.prompt_bytes(item.assignment.prompt) + sum(map(len, item.slots.values()))

@@ -1,0 +1,102 @@
+"""Slots: names from context, types from values, statistics in bounded space."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.events import SlotType
+from streams.prompts.canonicalization.slots import (
+    KEPT_HASHES,
+    TOP_VALUES,
+    Sketch,
+    describe,
+    json_schema,
+    name_slots,
+    problems,
+    type_of,
+)
+from streams.prompts.canonicalization.template import Template
+from tests.canonical import dice
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "name"),
+    [
+        ("Title: ", "\n", "title"),
+        ("Review text:\n", "\n", "review_text"),
+        ("<document>\n", "\n</document>", "document"),
+        ('{"user_id": "', '"}', "user_id"),
+        ("[Submission]: ", "\n", "submission"),
+        ("[BEGIN TEXT]\n", "\n[END TEXT]", "text"),
+        ("- ", " - The target audience of it", "target_audience"),
+        ("单词: ", "\n", "单词"),
+        ("Translate this into ", " please", "translate"),
+        ("", "", "slot_1"),
+    ],
+)
+def test_a_slot_is_named_by_its_context(before: str, after: str, name: str) -> None:
+    assert name_slots(Template((before, after))).names == (name,)
+
+
+def test_names_are_unique() -> None:
+    assert name_slots(Template(("Name: ", "\nName: ", ""))).names == ("name", "name_2")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["1", "22", "-3", "4,000"], SlotType.INTEGER),
+        (["1.5", "2", "3e8", "40 %"], SlotType.NUMBER),
+        (["2024-01-31", "31.1.2024", "January 31, 2024"], SlotType.DATE),
+        (["11:46", "7 pm", "23:59:59"], SlotType.TIME),
+        (["https://a.b/c", "http://x.y"], SlotType.URL),
+        (["a.b@c.de", "x@y.org"], SlotType.EMAIL),
+        (["/usr/bin/env", "src/main.py", "C:\\temp\\x"], SlotType.PATH),
+        (['{"a": 1}', "[1, 2]"], SlotType.JSON),
+        (["English", "german", "日本語"], SlotType.LANGUAGE),
+        (["Ann Lee", "Bo", "Carla de Souza"], SlotType.NAME),
+        (["a few words", "some more words"], SlotType.TEXT_SHORT),
+        (["long " * 50, "longer " * 60], SlotType.TEXT_LONG),
+    ],
+)
+def test_a_type_is_what_the_values_have_in_common(values: list[str], expected: SlotType) -> None:
+    assert type_of(values)[0] is expected
+
+
+def test_an_enum_lists_its_values() -> None:
+    assert type_of(["red", "green"] * 4) == (SlotType.ENUM, {"values": ["green", "red"]}, 1.0)
+
+
+def test_code_says_its_language() -> None:
+    values = [f"def f{n}(x):\n    return x + {n}\nprint(f{n}(1))" for n in range(5)]
+    assert type_of(values)[:2] == (SlotType.CODE, {"language": "python"})
+
+
+def test_a_sketch_takes_bounded_space_and_counts_about_right() -> None:
+    chance = dice(3)
+    sketch = Sketch()
+    for _ in range(20_000):
+        sketch.add(f"v{min(chance.randrange(5_000), chance.randrange(5_000))}" if chance.random() < 0.7 else "often")
+    assert (len(sketch.hashes), len(sketch.top)) == (KEPT_HASHES, 2 * TOP_VALUES)
+    assert sketch.summary()["top"][0][0] == "often"
+    assert 3_000 < sketch.distinct() < 7_500
+
+
+def test_the_schema_and_the_validator_agree_on_what_is_allowed() -> None:
+    template = Template(("Mode: ", ", pages: ", "."), ("mode", "pages"))
+    columns = [("fast", "slow") * 4, tuple(str(n) for n in range(8))]
+    sketches = [Sketch(), Sketch()]
+    for sketch, column in zip(sketches, columns, strict=True):
+        for value in column:
+            sketch.add(value)
+    slots = describe(template, columns, sketches)
+    schema = json_schema(slots)
+    assert schema["properties"]["mode"]["enum"] == ["fast", "slow"]
+    assert schema["required"] == ["mode", "pages"]
+    assert problems(template, slots, "Mode: fast, pages: 12.") == []
+    assert problems(template, slots, "Mode: new, pages: many.") == [
+        "mode is none of its known values",
+        "pages is no integer",
+    ]
+    assert problems(template, slots, "Mode: , pages: 1.") == ["mode is empty"]
+    assert problems(template, slots, "Hello") == ["the constants of the template are not all there, in order"]
