@@ -130,7 +130,7 @@ class Engine:
         guard = threading.Timer(STOP_SECONDS_MAX, os._exit, (EXIT_CODE_STUCK,))
         guard.daemon = True
         try:
-            await app.start()
+            await self._start(app)
             yield
         finally:
             guard.start()  # Faust waits for ever for a consumer thread that died
@@ -142,12 +142,24 @@ class Engine:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
         async with self.running():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._stopping.set)
             await self._stopping.wait()
         if self._fatal is not None:
             raise self._fatal
+
+    async def _start(self, app: faust_app.EngineApp) -> None:
+        """Start the app, unless the worker is stopped before it is up."""
+        starting = asyncio.create_task(app.start())
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+        finally:
+            starting.cancel()
+            stopping.cancel()
 
     async def _watch_app(self, app: faust_app.EngineApp) -> None:
         await app.wait_until_stopped()  # also when it crashed

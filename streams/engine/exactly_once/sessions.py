@@ -216,19 +216,20 @@ class Sessions:
                 table.drop(partition)
             self._views[topic].changed(partition)
         stale = [source for source, position in positions.items() if self._known.get(source) != position.offset]
-        for topic, partition in stale:
-            position = positions[topic, partition]
-            self._known.pop((topic, partition), None)
-            restored = await truth.rows(self._tables[topic], partition)
-            if not position.committed and any(restored.values()):
+        wanted = [(table, partition) for topic, partition in stale for table in self._tables[topic]]
+        for source in stale:
+            self._known.pop(source, None)
+        for (table, partition), rows in (await truth.rows(wanted)).items():
+            if rows and not positions[table.owner, partition].committed:
                 raise StateIncompatible(
-                    f"{topic}-{partition} has no committed offset, but rows in its tables: they would be applied twice",
+                    f"{table.owner}-{partition} has no committed offset, but table {table.name} has rows of it: "
+                    "they would be applied twice",
                     hint="the group's offsets expired or were reset: restore them, or delete the changelogs as well",
                 )
-            for table, rows in restored.items():
-                table.replace(partition, rows)
+            table.replace(partition, rows)
+        for topic, partition in stale:
             self._views[topic].changed(partition)
-            self._known[topic, partition] = position.offset
+            self._known[topic, partition] = positions[topic, partition].offset
         return len(stale)
 
     def _progress(self) -> None:

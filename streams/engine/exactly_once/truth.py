@@ -95,29 +95,28 @@ class Truth:
             found[partition.topic, partition.partition] = Position(max(offset, begin[partition]), offset >= 0)
         return found
 
-    async def rows(self, tables: Iterable[ChangelogTable], partition: int) -> dict[ChangelogTable, Rows]:
-        """Return the rows of one partition of some tables, read to the last stable offset."""
-        by_topic = {table.changelog: table for table in tables}
-        found: dict[ChangelogTable, Rows] = {table: {} for table in by_topic.values()}
-        partitions = [TopicPartition(topic, partition) for topic in by_topic]
-        if not partitions:
+    async def rows(self, wanted: Iterable[tuple[ChangelogTable, int]]) -> dict[tuple[ChangelogTable, int], Rows]:
+        """Return the rows of some partitions of some tables, read to the last stable offset."""
+        changelogs = {TopicPartition(table.changelog, partition): (table, partition) for table, partition in wanted}
+        found: dict[tuple[ChangelogTable, int], Rows] = {place: {} for place in changelogs.values()}
+        if not changelogs:
             return found
-        self._reader.assign(partitions)
-        begin = await self._reader.beginning_offsets(partitions)
-        end = await self._reader.end_offsets(partitions)
-        for source in partitions:
+        begin = await self._reader.beginning_offsets(list(changelogs))
+        end = await self._reader.end_offsets(list(changelogs))
+        waiting = {source for source in changelogs if end[source] > begin[source]}
+        self._reader.assign(waiting)
+        for source in waiting:
             self._reader.seek(source, begin[source])
-        waiting = {source for source in partitions if end[source] > begin[source]}
         while waiting:
             fetched = await self._reader.getmany(*waiting, timeout_ms=RESTORE_WAIT_MS_MAX)
             for source, records in fetched.items():
-                _apply(found[by_topic[source.topic]], records)
+                _apply(found[changelogs[source]], records)
                 self._on_progress()
+                await asyncio.sleep(0)  # a rebalance may want to cancel this
             for source in list(waiting):
                 # The position passes markers and aborted records at the end, which are never delivered.
                 if await self._reader.position(source) >= end[source]:
                     waiting.discard(source)
-            await asyncio.sleep(0)
         return found
 
 
