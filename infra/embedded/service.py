@@ -68,7 +68,7 @@ class Service(ABC):
         self.detached = detached
         try:
             self.stop()
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for attempt in range(1, START_ATTEMPTS + 1):
                 chosen = ports.choose(self.ports_count, self.ports, self.folder)
                 if chosen != self.ports:

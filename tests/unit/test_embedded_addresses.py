@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from infra.embedded import addresses, remembered, start
 from infra.embedded.kafka import BATCH_BYTES_MAX, Kafka, broker_properties
@@ -14,6 +16,7 @@ from infra.embedded.ports import HOST, PORT_FIRST, PORT_LAST, choose, is_free
 from infra.embedded.services import require_space
 from schemas.errors import EmbeddedServiceFailed
 from schemas.limits import RECORD_BYTES_MAX
+from streams.cli import promptloom
 from streams.engine.settings import KafkaSettings, PostgresSettings, Settings
 
 
@@ -86,3 +89,19 @@ def test_the_broker_takes_the_largest_record_and_follows_its_ports() -> None:
     assert settings["advertised.listeners"] == "PLAINTEXT://127.0.0.1:20001"
     assert settings["controller.quorum.voters"] == "1@127.0.0.1:20002"
     assert settings["auto.create.topics.enable"] == "false"
+
+
+def test_status_and_down_of_an_empty_folder_say_that_nothing_runs_and_where_the_settings_point(tmp_path: Path) -> None:
+    environment = {"PROMPTLOOM_DATA_DIR": str(tmp_path), "PROMPTLOOM_KAFKA__BOOTSTRAP_SERVERS": "elsewhere:9092"}
+    shown = CliRunner().invoke(promptloom, ["status"], env=environment)
+    assert shown.exit_code == 3
+    assert shown.output.count("stopped") == 2
+    assert "elsewhere:9092" in shown.output
+    rows = json.loads(CliRunner().invoke(promptloom, ["status", "--json"], env=environment).output)
+    assert [(row["service"], row["state"], row["pid"]) for row in rows] == [
+        ("kafka", "stopped", None),
+        ("postgres", "stopped", None),
+    ]
+    assert "nothing is running" in CliRunner().invoke(promptloom, ["down"], env=environment).output
+    missing = CliRunner().invoke(promptloom, ["status", "--dsn"], env=environment)
+    assert isinstance(missing.exception, EmbeddedServiceFailed)
