@@ -75,6 +75,9 @@ def broker_properties(port: int, controller_port: int, data: Path) -> dict[str, 
         "transaction.state.log.num.partitions": "4",
         "share.coordinator.state.topic.num.partitions": "1",
         "group.initial.rebalance.delay.ms": "0",
+        # A laptop may rest for weeks. Offsets forgotten after the default 7 days, while the tables' changelogs stay,
+        # would apply the records that are left a second time.
+        "offsets.retention.minutes": str(365 * 24 * 60),
         # A killed broker may register again only when its former self has timed out: 9 s by default.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
