@@ -3,7 +3,7 @@
 A parser stops at the first error; a file of prompts has to survive it. So the file is first cut
 (brackets and strings are followed, nothing else is understood), then each piece is parsed alone.
     - The elements of the outermost array are the pieces; without an array, each value is one.
-    - A string ends at the line's end at the latest: JSON allows no line break in it.
+    - A line break in a string, which JSON does not allow, ends the element: it is broken.
     - An element that never closes costs its first line only; cutting starts again behind it.
 """
 
@@ -20,7 +20,7 @@ CHUNK_CHARS = 64 * 1024
 # Restarts behind an element that never closes. A file that needs more is not JSON; each one reads up to 4 MiB again.
 RESTARTS_MAX = 100
 
-OUTSIDE = re.compile(r'["\[\]{},\n]')
+OUTSIDE = re.compile(r'["\[\]{},]')
 INSIDE = re.compile(r'["\\\n]')
 GAP = re.compile(r"[\s,]*")
 
@@ -94,7 +94,7 @@ class Cutter:
             elif mark == '"':
                 self._in_string = not self._in_string
             elif mark == "\n":
-                self._in_string = False
+                yield self._restart("a string is not closed", behind=self._at)
             else:
                 yield from self._bracket(mark)
 
@@ -130,20 +130,19 @@ class Cutter:
         self._line += self._buffer.count("\n", begin, end)
         self._start = end
 
-    def _restart(self, problem: str) -> Element:
-        """Return the first line of the broken element, and go on behind it."""
+    def _restart(self, problem: str, behind: int = 0) -> Element:
+        """Return the broken element, which ends at `behind` or else with its first line, and go on from there."""
         gap = GAP.match(self._buffer, self._start)
         begin = gap.end() if gap else self._start
         self._line += self._buffer.count("\n", self._start, begin)
-        newline = self._buffer.find("\n", begin)
-        end = len(self._buffer) if newline < 0 else newline + 1
-        self._skipping = newline < 0  # the rest of the line is in the next chunk
+        end = behind or self._buffer.find("\n", begin) + 1 or len(self._buffer)
+        self._skipping = self._buffer[end - 1] != "\n"  # the rest of the line is in the next chunk
         self._restarts += 1
         if self._restarts > RESTARTS_MAX:
             self.gave_up = True
             problem += f"; after {RESTARTS_MAX} such elements the rest of the file is left out"
         element = Element(self._line, self._buffer[begin:end].rstrip(), problem)
-        self._line += 1
+        self._line += self._buffer.count("\n", begin, end) + self._skipping
         self._start = self._at = end
         self._open, self._in_string = [], False
         return element

@@ -171,6 +171,12 @@ def test_a_broken_element_costs_its_line_wherever_the_chunks_are_cut() -> None:
         assert [element.line for element in found] == [1, 2, 3, 4]
 
 
+def test_an_open_string_does_not_hold_back_what_follows_it() -> None:
+    cutter = Cutter()
+    found = list(cutter.feed('[\n{"text": "open},\n{"text": "a, b"},\n{"text": "c, d"},\n'))
+    assert [element.text for element in found if not element.problem][-1] == '{"text": "c, d"}'
+
+
 def test_elements_that_share_a_line_have_numbers_of_their_own(tmp_path: Path) -> None:
     rows = rows_of(written(tmp_path, "a.json", '[{"text": "a"}, {"text": "b"}, {"text": "c"}]'))
     assert [row.number for row in rows] == [1, 2, 3]
@@ -200,6 +206,20 @@ def test_an_array_is_cut_into_the_values_it_was_made_of(
     found += cutter.finish()
     assert [json.loads(element.text) for element in found] == values
     assert not any(element.problem for element in found)
+
+
+@given(st.integers(0, 8), st.integers(0, 60), st.sampled_from(["", *'{}[]",:']), st.integers(0, 60), st.integers(1, 99))
+def test_damage_inside_one_line_loses_no_other_element(
+    place: int, at: int, inserted: str, removed: int, chunk: int
+) -> None:
+    rows = [f'{{"text": "number {number}, with [brackets] and {{braces}}", "n": [{number}]}}' for number in range(9)]
+    damaged = rows[place][:at] + inserted + rows[place][at + removed :]
+    stream = io.StringIO("[\n" + ",\n".join([*rows[:place], damaged, *rows[place + 1 :]]) + "\n]\n")
+    cutter, found = Cutter(), []
+    while part := stream.read(chunk):
+        found += cutter.feed(part)
+    found += cutter.finish()
+    assert {*rows[:place], *rows[place + 1 :]} <= {element.text for element in found if not element.problem}
 
 
 # --- CSV
