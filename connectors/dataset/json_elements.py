@@ -2,7 +2,7 @@
 
 A parser stops at the first error; a file of prompts has to survive it. So the file is first cut
 (brackets and strings are followed, nothing else is understood), then each piece is parsed alone.
-    - The elements of the outermost array are the pieces; without an array, each value is one.
+    - The elements of the outermost array are the pieces; without an array, each object is one.
     - A line break in a string, which JSON does not allow, ends the element: it is broken.
     - An element that never closes costs its first line only; cutting starts again behind it.
 """
@@ -99,9 +99,9 @@ class Cutter:
                 yield from self._bracket(mark)
 
     def _bracket(self, mark: str) -> Iterator[Element]:
-        if mark in "[{" and (self._open or self._in_array or mark == "{"):
+        if mark == "{" or (mark == "[" and self._open):
             self._open.append("]" if mark == "[" else "}")
-        elif mark == "[":
+        elif mark == "[" and not self._in_array:
             yield from self._cut(self._at - 1)
             self._start, self._in_array = self._at, True
         elif self._open:
@@ -111,6 +111,7 @@ class Cutter:
         elif mark == "]" and self._in_array:
             yield from self._cut(self._at - 1)
             self._start, self._in_array = self._at, False
+        # Left: a bracket between objects. An array there is no prompt, and must not swallow what follows.
 
     def _inside(self, mark: str) -> Iterator[Element]:
         if mark == self._open[-1]:

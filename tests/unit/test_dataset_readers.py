@@ -195,8 +195,11 @@ JSON_VALUES = st.recursive(
 )
 
 
-@given(st.lists(JSON_VALUES, max_size=6), st.sampled_from([None, 1]), st.booleans(), st.integers(1, 9))
-def test_an_array_is_cut_into_the_values_it_was_made_of(
+JSON_OBJECTS = st.dictionaries(st.text(max_size=4), JSON_VALUES, max_size=4)
+
+
+@given(st.lists(JSON_OBJECTS, max_size=6), st.sampled_from([None, 1]), st.booleans(), st.integers(1, 9))
+def test_an_array_is_cut_into_the_objects_it_was_made_of(
     values: list[object], indent: int | None, ascii_only: bool, chunk: int
 ) -> None:
     text = io.StringIO(json.dumps(values, indent=indent, ensure_ascii=ascii_only))
