@@ -21,7 +21,7 @@ from infra import embedded
 from infra.embedded.kafka import Kafka
 from infra.embedded.ports import HOST
 from infra.embedded.postgres import Postgres
-from infra.embedded.processes import alive, wait_until
+from infra.embedded.processes import alive, spawn, wait_until
 from schemas.errors import EmbeddedServiceFailed
 from streams.cli import promptloom
 from streams.engine.settings import load
@@ -93,16 +93,28 @@ def test_a_second_up_finds_the_first_and_data_and_ports_survive_a_stop(data_dir:
     assert rows(postgres_again.dsn) == [(42,)]
 
 
-def test_killed_services_come_back_even_when_their_pids_went_to_somebody_else(data_dir: Path) -> None:
+def test_killed_services_come_back_even_when_their_pids_went_to_somebody_else(data_dir: Path, tmp_path: Path) -> None:
     kafka, postgres = up(data_dir)
     produce(kafka.bootstrap_servers)
     kafka.kill()
     postgres.kill()
     assert embedded.remembered(data_dir) is None
-    # As after a reboot: the pid file names a process that lives, but is not PostgreSQL.
+    # As after a reboot: the pid file names a process of the same user that lives, but is not PostgreSQL.
+    stranger = spawn(
+        ("/bin/sleep", "300"),
+        log=tmp_path / "stranger.log",
+        folder=tmp_path,
+        detached=False,
+        stop_signal=signal.SIGTERM,
+        death_signal=signal.SIGKILL,
+        grace_s=1.0,
+        user=postgres.user(),
+    )
     pid_file = postgres.data / "postmaster.pid"
-    pid_file.write_text("\n".join([str(os.getpid()), *pid_file.read_text().splitlines()[1:]]) + "\n")
+    pid_file.write_text("\n".join([str(stranger.identity.pid), *pid_file.read_text().splitlines()[1:]]) + "\n")
     kafka_again, postgres_again = up(data_dir)
+    assert alive(stranger.identity)
+    stranger.stop(signal.SIGKILL, WAIT_S)
     assert (kafka_again.ports, postgres_again.ports) == (kafka.ports, postgres.ports)
     produce(kafka_again.bootstrap_servers)
     assert rows(postgres_again.dsn) == [(42,)]
