@@ -25,7 +25,7 @@ def template_version(tenant: str, state: ClusterState, family: Family | None) ->
     # Half of the doubt goes with each doubling of what was seen; a text that does not parse is doubt as well.
     share = len(parsed) / max(1, len(texts))
     return TemplateVersion(
-        template_id=ids.template_id(state.cluster_id, version.number),
+        template_id=version.template_id,
         tenant=tenant,
         cluster_id=state.cluster_id,
         family_id=state.family_id,
@@ -61,14 +61,15 @@ def announce(
         versioned: the event made the cluster's newest version; the event carries it.
         subject: what the event is about if not the cluster itself (a family).
     """
-    number = state.versions[-1].number if state.versions else None
+    newest = state.versions[-1] if state.versions else None
+    number = newest.number if newest else None
     return EvolutionEvent(
         event_id=ids.event_id(subject or state.cluster_id, kind.value, number if versioned else None, state.newest_id),
         type=kind,
         tenant=tenant,
         cluster_id=state.cluster_id,
         family_id=state.family_id,
-        template_id=ids.template_id(state.cluster_id, number) if number else None,
+        template_id=newest.template_id if newest else None,
         prompt_id=state.newest_id,
         previous_version=previous if versioned else number,
         new_version=number if versioned else None,

@@ -14,10 +14,11 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
+from schemas import ids
 from streams.prompts.canonicalization.slots import Sketch
 from streams.prompts.canonicalization.template import Template
 
@@ -29,7 +30,7 @@ POOL_CHARS_MAX = 48_000  # of all texts of a cluster: compressed about 16 KiB
 RECENT_MIN = 8
 BASE_MIN = 6
 ODD_MAX = 12  # what a refinement is learnt from, beside the base
-FIRST_LESSON = 8  # members; before, a template would be mostly accident
+FIRST_LESSON = 6  # members; before, a template would be mostly accident
 FIRST_LOOK = 8  # members of a version before the newest are looked at
 HISTORY_MAX = 8  # earlier versions that stragglers are still read with
 
@@ -59,6 +60,15 @@ class Version:
 
     number: str
     template: Template
+    template_id: str
+
+
+class Read(NamedTuple):
+    """A text read with an announced version; `values` is None where none parses it."""
+
+    reading: int
+    version: Version
+    values: list[str] | None
 
 
 @dataclass(slots=True)
@@ -82,6 +92,7 @@ class ClusterState:
     succeeded_by: str | None = None
     split_from: str | None = None  # the cluster this one was part of
     pool: dict[int, Sample] = field(default_factory=dict)
+    pool_chars: int = 0  # of all texts in it; follows from them, never stored
     recent: list[int] = field(default_factory=list)
     base: list[int] = field(default_factory=list)  # in ascending order of priority
     sketches: list[Sketch] = field(default_factory=list)
@@ -113,6 +124,7 @@ class ClusterState:
         """Take a member into the pool; what no longer fits leaves it."""
         place = next(index for index in range(len(self.pool) + 1) if index not in self.pool)
         self.pool[place] = sample
+        self.pool_chars += len(sample.text)
         self.changed.add(place)
         if recent:
             self.recent.append(place)
@@ -137,13 +149,13 @@ class ClusterState:
                 self._drop(self.base.pop())
 
     def _drop(self, place: int) -> None:
-        del self.pool[place]
+        self.pool_chars -= len(self.pool.pop(place).text)
         self.changed.add(place)
 
     def chars(self) -> int:
         """Return how many characters the kept texts take, beside the template's own."""
         constant = self.template.constant_chars() if self.template else 0
-        return sum(max(0, len(sample.text) - constant) for sample in self.pool.values())
+        return self.pool_chars - constant * len(self.pool)
 
     def forget(self, prompt_id: str) -> None:
         """Let go of a member that moved elsewhere."""
@@ -168,13 +180,14 @@ class ClusterState:
         for version in reversed(self.versions):
             yield version.template, version.number
 
-    def reading(self, text: str) -> int:
-        """Say which version parses a text: the current one, an earlier one, none."""
-        if self.versions[-1].template.parse(text) is not None:
-            return CURRENT
-        if any(version.template.parse(text) is not None for version in self.versions[-2::-1]):
-            return EARLIER
-        return STRANGE
+    def read(self, text: str) -> Read:
+        """Read a text with the newest announced version that parses it."""
+        current = self.versions[-1]
+        for version in reversed(self.versions):
+            values = version.template.parse(text)
+            if values is not None:
+                return Read(CURRENT if version is current else EARLIER, version, values)
+        return Read(STRANGE, current, None)
 
     def count(self, values: list[str]) -> None:
         """Take the slot values of a member into the statistics."""
@@ -184,10 +197,10 @@ class ClusterState:
     def begin(self, template: Template, number: str) -> None:
         """Make a template the newest version; its statistics begin with the texts at hand."""
         self.template = template
-        self.versions = [*self.versions[1 - HISTORY_MAX :], Version(number, template)]
+        self.versions = [*self.versions[1 - HISTORY_MAX :], self._version(number, template)]
         self.sketches = [Sketch() for _ in range(template.slots)]
         for sample in self.pool.values():
-            sample.reading = self.reading(sample.text)
+            sample.reading = self.read(sample.text).reading
             sample.profiles.clear()
         self.changed.update(self.pool)
         older, self.base, self.odd = sorted([*self.base, *self.odd]), [], []
@@ -202,7 +215,10 @@ class ClusterState:
 
     def renumber(self, number: str) -> None:
         """Give the newest version another number, before anyone has heard of it."""
-        self.versions[-1] = Version(number, self.versions[-1].template)
+        self.versions[-1] = self._version(number, self.versions[-1].template)
+
+    def _version(self, number: str, template: Template) -> Version:
+        return Version(number, template, ids.template_id(self.cluster_id, number))
 
     def begin_anew(self) -> None:
         """Let the newest members stand for the cluster: its values come from elsewhere now."""
@@ -216,7 +232,7 @@ class ClusterState:
         """Take in a cluster that was merged into this one."""
         self.members += other.members
         for sample in other.samples():
-            reading = self.reading(sample.text) if self.versions else CURRENT
+            reading = self.read(sample.text).reading if self.versions else CURRENT
             self.keep(Sample(sample.prompt_id, sample.text, sample.similarity, reading), recent=False)
         self.strange += sum(sample.reading == STRANGE for sample in self.odds())
         self.learn_at = self.members + 1

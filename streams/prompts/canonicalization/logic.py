@@ -29,15 +29,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from schemas import ids
 from schemas.events import EvolutionEvent, EvolutionType
 from schemas.prompts import Assignment, CanonicalizedPrompt, ClusterChange, ClusterChangeKind, ClusteredStep
 from streams.prompts.canonicalization import rows
 from streams.prompts.canonicalization.announcements import announce
-from streams.prompts.canonicalization.cluster import ClusterState
+from streams.prompts.canonicalization.cluster import ClusterState, Read
 from streams.prompts.canonicalization.settling import learn_on, relearn
 from streams.prompts.canonicalization.tenant import Tenant
-from streams.prompts.canonicalization.watching import watch
+from streams.prompts.canonicalization.watching import refine, watch
 
 ARRIVALS_KEPT = 16  # what the rate of a cluster is taken from
 
@@ -107,11 +106,13 @@ class Canonicalization:
         return Reading(text, {}, number, state.family_id if state else None, raw=True)
 
     def finish_learning(self) -> None:
-        """Learn the clusters that are not announced once more, from all there is: the stream has ended."""
+        """Learn once more, from all there is, what is not announced yet or not read by all: the stream has ended."""
         for cluster_id in sorted(self.tenant.clusters):
             state = self.tenant.clusters[cluster_id]
-            if state.version is None and state.pool:
+            if not state.versions and state.pool:
                 relearn(state)
+            elif state.suspects():
+                refine(state)
 
     def dirty(self) -> list[tuple[str, str, bytes | None]]:
         """Return the rows written since the last call as (table, key, row); None deletes."""
@@ -129,11 +130,9 @@ class Canonicalization:
             tenant.touch(left)
         if assignment.cluster_id is None:
             return Outcome(CanonicalizedPrompt(assignment=assignment))
-        state = tenant.state_of(assignment.cluster_id)
-        events = self._join(state, assignment)
-        return Outcome(canonicalized(state, assignment), events)
+        return self._join(tenant.state_of(assignment.cluster_id), assignment)
 
-    def _join(self, state: ClusterState, assignment: Assignment) -> list[EvolutionEvent]:
+    def _join(self, state: ClusterState, assignment: Assignment) -> Outcome:
         prompt, live = assignment.prompt, assignment.sequence == 0
         state.members += 1
         if live or not state.newest_id:
@@ -141,8 +140,15 @@ class Canonicalization:
             state.occurred_at_ms = prompt.created_at_ms
         if live:
             state.arrivals = [*state.arrivals[1 - ARRIVALS_KEPT :], self.tenant.clock]
-        join = learn_on if state.version is None else watch
-        return join(self.tenant, state, assignment, live=live)
+        if not state.versions:
+            events = learn_on(self.tenant, state, assignment, live=live)
+            read = state.read(prompt.text) if state.versions else None
+        else:
+            read = state.read(prompt.text)
+            events = watch(self.tenant, state, assignment, read, live=live)
+            if events:
+                read = state.read(prompt.text)
+        return Outcome(canonicalized(state, assignment, read), events)
 
     def _changed(self, change: ClusterChange) -> Outcome:
         tenant, kind = self.tenant, change.kind
@@ -181,22 +187,15 @@ def _reported(tenant: Tenant, state: ClusterState, change: ClusterChange) -> Evo
     )
 
 
-def canonicalized(state: ClusterState, assignment: Assignment) -> CanonicalizedPrompt:
-    """Read a prompt with the newest announced version that parses it."""
-    newest = state.version
-    if newest is None:
+def canonicalized(state: ClusterState, assignment: Assignment, read: Read | None) -> CanonicalizedPrompt:
+    """Return a prompt as an announced version reads it, if there is one."""
+    if read is None:
         return CanonicalizedPrompt(assignment=assignment, family_id=state.family_id)
-    number, slots, raw = newest.number, {}, True
-    for version in reversed(state.versions):
-        values = version.template.parse(assignment.prompt.text)
-        if values is not None:
-            number, slots, raw = version.number, dict(zip(version.template.names, values, strict=True)), False
-            break
     return CanonicalizedPrompt(
         assignment=assignment,
         family_id=state.family_id,
-        template_id=ids.template_id(state.cluster_id, number),
-        template_version=number,
-        slots=slots,
-        raw=raw,
+        template_id=read.version.template_id,
+        template_version=read.version.number,
+        slots=dict(zip(read.version.template.names, read.values or (), strict=False)),
+        raw=read.values is None,
     )

@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from schemas import ids
 from schemas.errors import StateIncompatible
 from streams.prompts.canonicalization.cluster import ClusterState, Sample, Version
 from streams.prompts.canonicalization.families import Family
@@ -61,7 +62,10 @@ def head_from(row: bytes) -> ClusterState:
         raise StateIncompatible("reading a row of `templates`: written in another format", hint="promptloom rebuild")
     state = ClusterState(**{name: fields[name] for name in PLAIN_FIELDS})
     state.template = _template_in(fields["template"])
-    state.versions = [Version(number, _template_of(template)) for number, template in fields["versions"]]
+    state.versions = [
+        Version(number, _template_of(template), ids.template_id(state.cluster_id, number))
+        for number, template in fields["versions"]
+    ]
     state.sketches = [
         Sketch(seen, empty, {int(digits): count for digits, count in lengths.items()}, hashes, dict(top))
         for seen, empty, lengths, hashes, top in fields["sketches"]
@@ -104,6 +108,7 @@ def load(tenant: str, rows: Iterable[tuple[str, str, bytes]]) -> tuple[int, dict
             clusters[rest] = head_from(row)
     for cluster, place, sample in sorted(samples, key=lambda item: item[:2]):
         clusters[cluster].pool[place] = sample
+        clusters[cluster].pool_chars += len(sample.text)
         clusters[cluster].stored.add(place)
     return clock, clusters, families
 

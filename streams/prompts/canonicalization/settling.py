@@ -1,6 +1,6 @@
 """Learn the template of a young cluster until it settles, and decide whether it is a first or a next version.
 
-Pure. A template is learnt again when its cluster grew by half, so that learning costs a constant share of the work
+Pure. A template is learnt again when its cluster has doubled, so that learning costs a constant share of the work
 whatever the size; a member that does not parse brings the next lesson forward.
 """
 
@@ -30,17 +30,17 @@ def learn_on(tenant: Tenant, state: ClusterState, assignment: Assignment, *, liv
     state.keep(Sample(prompt.prompt_id, text, round(assignment.similarity * 1e6), CURRENT), recent=live)
     state.steady = state.steady + 1 if values is not None else 0
     if state.members >= state.learn_at or (values is None and state.members >= MEMBERS_MIN):
-        state.learn_at = max(state.members + 1, state.members * 3 // 2)
+        state.learn_at = 2 * state.members
         relearn(state)
-    if state.members < MEMBERS_MIN or state.steady < STEADY_MIN:
+    if state.template is None or state.members < MEMBERS_MIN or state.steady < STEADY_MIN:
         return []
-    template = relearn(state)  # from all there is; settled only if that changes nothing
-    if state.steady < STEADY_MIN:
-        return []
-    elder = _elder(tenant, state, template)
+    elder = _elder(tenant, state, state.template)
     overdue = elder is not None and is_overdue(elder.arrivals, tenant.clock)
     if elder is not None and not overdue and state.members < WAITING_MEMBERS_MAX:
         return []  # it is still open whether this one follows that one
+    template = relearn(state)  # from all there is; settled only if that changes nothing
+    if state.steady < STEADY_MIN:
+        return []
     state.begin(template, versions.FIRST)
     tenant.resemblances.put(state.cluster_id, template)
     if elder is None or not overdue:
@@ -63,14 +63,15 @@ def _elder(tenant: Tenant, state: ClusterState, template: Template) -> ClusterSt
         if resemblance < RELATED_MIN:
             return None
         older = elder.born_at < state.born_at and elder.succeeded_by is None
-        if older and gave_way(elder.arrivals, state.born_at, state.members) and not _reads(template, elder):
+        follows = older and gave_way(elder.arrivals, state.born_at, state.members)
+        if follows and not _reads(template, elder) and not any(_reads(v.template, state) for v in elder.versions):
             return elder
     return None
 
 
-def _reads(template: Template, elder: ClusterState) -> bool:
-    """Tell whether a template reads an elder cluster's prompts too: then it is the same one, not its next version."""
-    texts = [sample.text for sample in elder.samples()]
+def _reads(template: Template, other: ClusterState) -> bool:
+    """Tell whether a template reads another cluster's prompts too: then it is no other version for it."""
+    texts = [sample.text for sample in other.samples()]
     return 2 * sum(template.parse(text) is not None for text in texts) > len(texts)
 
 

@@ -10,37 +10,36 @@ from schemas.events import EvolutionEvent, EvolutionType
 from schemas.prompts import Assignment
 from streams.prompts.canonicalization import versions
 from streams.prompts.canonicalization.announcements import announce
-from streams.prompts.canonicalization.cluster import CURRENT, STRANGE, ClusterState, Sample, shortened
+from streams.prompts.canonicalization.cluster import CURRENT, STRANGE, ClusterState, Read, Sample, shortened
 from streams.prompts.canonicalization.drift import moved
 from streams.prompts.canonicalization.evolution import AGREEING_MIN, adds_wording, compare, new_words, proposal
 from streams.prompts.canonicalization.slots import name_slots
 from streams.prompts.canonicalization.template import Template, learn
 from streams.prompts.canonicalization.tenant import Tenant
 
-LOOK_EVERY = 4  # members between two looks at the newest ones, while a version is young
-LOOK_SHARE = 32  # later, one look each time this part of the version's members came anew
+LOOK_EVERY = 6  # members between two looks at the newest ones, while a version is young
+LOOK_SHARE = 16  # later, one look each time this part of the version's members came anew
 STRANGE_EVERY = 4  # strange members between two attempts to make sense of them
 DOMINANT_SHARE = 0.6  # of the newest members that are strange when the caller has moved to another wording
 KEPT_WORDS_MIN = 0.7  # of a template's fixed words that a refinement of it keeps
 
 
-def watch(tenant: Tenant, state: ClusterState, assignment: Assignment, *, live: bool) -> list[EvolutionEvent]:
-    """Take a member into an announced cluster."""
+def watch(
+    tenant: Tenant, state: ClusterState, assignment: Assignment, read: Read, *, live: bool
+) -> list[EvolutionEvent]:
+    """Take a member into an announced cluster; `read` is how its versions read it."""
     prompt = assignment.prompt
-    reading = state.reading(prompt.text)
-    version = state.versions[-1]
-    values = version.template.parse(prompt.text) if reading == CURRENT else None
-    if values is not None:
-        state.count(values)
-    text = shortened(prompt.text, version.template, values)
-    state.keep(Sample(prompt.prompt_id, text, round(assignment.similarity * 1e6), reading), recent=live)
+    if read.reading == CURRENT and read.values is not None:
+        state.count(read.values)
+    text = shortened(prompt.text, read.version.template, read.values)
+    state.keep(Sample(prompt.prompt_id, text, round(assignment.similarity * 1e6), read.reading), recent=live)
     state.since_version += 1
-    if reading == STRANGE:
+    if read.reading == STRANGE:
         state.strange += 1
         if state.strange % STRANGE_EVERY == 0:
             return _about_strangers(tenant, state)
         if state.strange < STRANGE_EVERY:
-            _refine(state)
+            refine(state)
         return []
     if live and state.since_version >= state.look_at:
         state.look_at = state.since_version + max(LOOK_EVERY, state.since_version // LOOK_SHARE)
@@ -59,7 +58,7 @@ def _about_strangers(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent
         if dominant:
             return _new_version(tenant, state, proposed, texts, "wording", "agree on another wording")
         return []
-    _refine(state)
+    refine(state)
     draft = state.template
     if draft is None or draft.constants == current.constants or len(suspects) < AGREEING_MIN:
         return []
@@ -70,7 +69,7 @@ def _about_strangers(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent
     )
 
 
-def _refine(state: ClusterState) -> None:
+def refine(state: ClusterState) -> None:
     """Learn the draft again with the strange members, if that leaves most of the template as it is."""
     current = state.versions[-1].template
     learnt = learn([sample.text for sample in state.samples()])
