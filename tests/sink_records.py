@@ -43,6 +43,7 @@ class SinkObserver(NullObserver):
     def __init__(self) -> None:
         self.rows: Counter[str] = Counter()
         self.latencies_s: list[float] = []
+        self.lags: dict[int, int] = {}
         self.failures: list[str] = []
 
     def rows_written(self, sink: str, table: str, rows: int) -> None:  # noqa: ARG002  the port's signature
@@ -50,6 +51,9 @@ class SinkObserver(NullObserver):
 
     def landed(self, sink: str, seconds: float) -> None:  # noqa: ARG002
         self.latencies_s.append(seconds)
+
+    def behind(self, sink: str, topic: str, partition: int, records: int) -> None:  # noqa: ARG002
+        self.lags[partition] = records
 
     def failed(self, stage: str, kind: str) -> None:  # noqa: ARG002
         self.failures.append(kind)

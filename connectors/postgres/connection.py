@@ -18,6 +18,9 @@ from schemas.errors import PromptloomError, ServiceRefused, ServiceUnavailable, 
 
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0  # a statement of one batch takes milliseconds; a lock held longer than this is a fault
+# A process that froze in the middle of a batch loses its transaction, and with it the locks its successor needs.
+IDLE_IN_TRANSACTION_MS_MAX = 30_000
+APPLICATION_NAME = "promptloom"  # as pg_stat_activity shows it
 
 
 class SchemaOutdated(PromptloomError):
@@ -86,7 +89,10 @@ class Database:
                 self._dsn,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=COMMAND_TIMEOUT_S,
-                server_settings={"application_name": "promptloom"},
+                server_settings={
+                    "application_name": APPLICATION_NAME,
+                    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_MS_MAX),
+                },
             )
         return self._connection
 

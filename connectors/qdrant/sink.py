@@ -106,10 +106,8 @@ class QdrantSink:
         return await self._call("searching Qdrant", lambda client: _similar(client, list(vector), k, threshold, tenant))
 
     async def close(self) -> None:
-        """Close the client, which frees the folder of local mode."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._drop)
-        self._thread.shutdown(wait=False)
+        """Close the client, which frees the folder of local mode; another use opens it again."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
 
     async def _call(self, doing: str, action: Callable[[QdrantClient], Result]) -> Result:
         def run() -> Result:

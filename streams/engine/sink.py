@@ -71,12 +71,13 @@ class SinkObserver(Observer, Protocol):
     def landed(self, sink: str, seconds: float) -> None:
         """A prompt was committed this long after it was received in `prompts`."""
 
+    def behind(self, sink: str, topic: str, partition: int, records: int) -> None:
+        """So many records of a partition are readable but not written; two sinks read one topic at two paces."""
+
 
 class Consumer(Protocol):
     """The part of aiokafka's consumer that is used; reads committed records, without a group."""
 
-    async def topics(self) -> set[str]: ...
-    def partitions_for_topic(self, topic: str) -> set[int] | None: ...
     def assign(self, partitions: list[TopicPartition]) -> None: ...
     def seek(self, partition: TopicPartition, offset: int) -> None: ...
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...
@@ -84,6 +85,10 @@ class Consumer(Protocol):
     async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Any]]: ...
     async def position(self, partition: TopicPartition) -> int: ...
     def last_stable_offset(self, partition: TopicPartition) -> int | None: ...
+
+
+# Returns how many partitions those of the named topics have that exist.
+Partitions = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
 
 
 class OffsetsLost(PromptloomError):
@@ -104,6 +109,7 @@ class Sink(Generic[Item]):
         store: Store[Item],
         consumer: Consumer,
         *,
+        partitions: Partitions,
         dead_letter: Callable[[Record, Exception, str], Awaitable[None]],
         schemas: WriterSchemas,
         observer: SinkObserver,
@@ -116,6 +122,7 @@ class Sink(Generic[Item]):
         self._decode = decode
         self._store = store
         self._consumer = consumer
+        self._partitions = partitions
         self._dead_letter = dead_letter
         self._schemas = schemas
         self._observer = observer
@@ -144,18 +151,15 @@ class Sink(Generic[Item]):
     async def _places(self) -> list[TopicPartition]:
         """Return all partitions of the topics, waiting until the topics exist."""
         while True:
-            missing = set(self._topics) - await self._consumer.topics()
+            existing = await self._persist(lambda: self._partitions(self._topics))
+            missing = sorted(set(self._topics) - set(existing))
             if not missing:
                 break
-            self.held_reason = "topics are missing: " + ", ".join(sorted(missing))
-            log.warning("waiting for topics", extra={"sink": self.name, "missing": sorted(missing)})
+            self.held_reason = "topics are missing: " + ", ".join(missing)
+            log.warning("waiting for topics", extra={"sink": self.name, "missing": missing})
             await self._pause(TOPICS_POLL_S)
         self.held_reason = ""
-        return [
-            TopicPartition(topic, partition)
-            for topic in self._topics
-            for partition in sorted(self._consumer.partitions_for_topic(topic) or ())
-        ]
+        return [TopicPartition(topic, number) for topic in self._topics for number in range(existing[topic])]
 
     async def _seek(self, places: list[TopicPartition]) -> None:
         """Start where the store says, or at the beginning of what it never wrote from."""
@@ -271,23 +275,24 @@ class Sink(Generic[Item]):
             end = self._consumer.last_stable_offset(place)
             if end is not None:
                 behind = end - await self._consumer.position(place)
-                self._observer.lag(place.topic, place.partition, max(0, behind))
+                self._observer.behind(self.name, place.topic, place.partition, max(0, behind))
 
 
-async def first_record(consumer: Consumer, topic: str, stop: asyncio.Event) -> Record | None:
+async def first_record(consumer: Consumer, topic: str, partitions: Partitions, stop: asyncio.Event) -> Record | None:
     """Return some record of a topic, waiting for the first; None when told to stop before it came."""
     while not stop.is_set():
-        partitions = consumer.partitions_for_topic(topic) if topic in await consumer.topics() else None
-        if partitions:
-            places = [TopicPartition(topic, partition) for partition in sorted(partitions)]
+        count = (await partitions([topic])).get(topic, 0)
+        places = [TopicPartition(topic, number) for number in range(count)]
+        if places:
             consumer.assign(places)
             for place, offset in (await consumer.beginning_offsets(places)).items():
                 consumer.seek(place, offset)
-            while not stop.is_set():
-                arrived = await consumer.getmany(timeout_ms=POLL_MS_MAX, max_records=1)
-                for record in _records(arrived):
-                    return record
-        await asyncio.sleep(TOPICS_POLL_S)
+        while places and not stop.is_set():
+            arrived = await consumer.getmany(timeout_ms=POLL_MS_MAX, max_records=1)
+            for record in _records(arrived):
+                return record
+        if not places:
+            await asyncio.sleep(TOPICS_POLL_S)
     return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from streams.engine.metrics import Metrics
 
@@ -18,6 +18,12 @@ class SinkMetrics(Metrics):
         self._rows = Counter(
             "promptloom_sink_rows", "Rows committed, repeats included.", ["sink", "table"], registry=self.registry
         )
+        self._behind = Gauge(
+            "promptloom_sink_lag_records",
+            "Records of a partition that are not written yet.",
+            ["sink", "topic", "partition"],
+            registry=self.registry,
+        )
         self._landed = Histogram(
             "promptloom_sink_landed_seconds",
             "Time from a prompt's record in `prompts` to its commit in the sink.",
@@ -31,3 +37,6 @@ class SinkMetrics(Metrics):
 
     def landed(self, sink: str, seconds: float) -> None:
         self._landed.labels(sink).observe(seconds)
+
+    def behind(self, sink: str, topic: str, partition: int, records: int) -> None:
+        self._behind.labels(sink, topic, str(partition)).set(records)

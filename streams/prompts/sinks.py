@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from connectors.kafka.admin import Admin
 from connectors.kafka.client import aiokafka_configuration
 from connectors.kafka.schema_lookup import SchemaLookup
 from connectors.kafka.schema_topic import SchemaTopic
@@ -90,7 +91,7 @@ class Sinks:
     async def _qdrant(self, stop: asyncio.Event) -> None:
         async with consumer(aiokafka_configuration(self._settings.kafka)) as client:
             # The collection is named after the vectors that are there, whatever this process is configured for.
-            record = await first_record(client, PROMPTS_EMBEDDED.name, stop)
+            record = await first_record(client, PROMPTS_EMBEDDED.name, self._partitions, stop)
         if record is None:
             return
         embedder, dimension = qdrant_points.space_of(record)
@@ -106,6 +107,10 @@ class Sinks:
             await self._carry(qdrant_points.TOPICS, qdrant_points.points_of, store, _received_at_ms, stop)
         finally:
             await store.close()
+
+    async def _partitions(self, topics: Sequence[str]) -> dict[str, int]:
+        states = await asyncio.to_thread(Admin(self._settings.kafka).states, topics)
+        return {name: state.partitions for name, state in states.items()}
 
     async def _carry(
         self,
@@ -125,6 +130,7 @@ class Sinks:
                 decode,
                 store,
                 client,
+                partitions=self._partitions,
                 dead_letter=dead_letters.send,
                 schemas=SchemaLookup(SchemaTopic(self._settings.kafka)),
                 observer=self._observer,

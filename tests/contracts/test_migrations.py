@@ -97,7 +97,7 @@ def test_a_template_version_cannot_be_changed_or_deleted(connection: psycopg.Con
         "INSERT INTO template_slots VALUES (%s, 'name', 0, 'name', false, false, 1, '[]', '{}', '{}')", [TEMPLATE]
     )
     with pytest.raises(psycopg.errors.IntegrityConstraintViolation, match="insert-only"):
-        connection.execute(statement)  # type: ignore[call-overload]
+        connection.execute(statement)
 
 
 def test_a_stub_of_a_template_version_is_filled_once(connection: psycopg.Connection) -> None:

@@ -50,11 +50,11 @@ class Database:
         self.connection = psycopg.connect(dsn, autocommit=True)
 
     def rows(self, query: str) -> list[tuple[object, ...]]:
-        return self.connection.execute(query).fetchall()  # type: ignore[call-overload,no-any-return]
+        return self.connection.execute(query).fetchall()
 
     def dump(self) -> Dump:
         """Return every row of every table, without the moments of writing."""
-        everything = {}
+        everything: Dump = {}
         for table in (*TABLES, "sink_offsets"):
             rows = self.rows(f"SELECT to_jsonb(t) - 'written_at' - 'updated_at' FROM {table} t")  # noqa: S608  own names
             everything[table] = sorted(((row[0],) for row in rows), key=repr)
