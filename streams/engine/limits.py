@@ -39,6 +39,11 @@ COMMIT_PAUSE_FACTOR = 5.0
 HOLD_SECONDS_MIN = 0.25
 HOLD_SECONDS_MAX = 30.0
 
+# A session in doubt starts over at once the first time, and after these pauses (doubled) when it fails again.
+REJOIN_SECONDS_MIN = 0.5
+REJOIN_SECONDS_MAX = 30.0
+FAILURES_FORGOTTEN_S = 120.0
+
 # Opening and closing sessions.
 OPEN_CONCURRENCY = 16  # producers that connect at the same time
 OPEN_RETRY_SECONDS_MIN = 0.2

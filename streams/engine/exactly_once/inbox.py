@@ -4,14 +4,15 @@ Batches arrive with the positions before and after them. They must join without 
 wrong between the broker and here (a reset position, a dropped buffer, a batch delivered twice) shows
 as positions that do not meet, and becomes a fresh start instead of a lost or doubled record.
 
-Nothing waits for a unit to fill: while one unit is worked on, the next one gathers here. So units
-are small when traffic is light and full when it is heavy, without a setting.
+While one unit is worked on or committed, the next one gathers here: units are small when traffic is
+light and full when it is heavy.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 from streams.engine.limits import INBOX_BYTES_MAX, INBOX_UNITS_MAX, UNIT_BYTES_MAX
@@ -46,7 +47,8 @@ class Inbox:
         self._unit_records_max = unit_records_max
         self._records: deque[Record] = deque()
         self._bytes = 0
-        self._changed = asyncio.Event()
+        self._any = asyncio.Event()
+        self._full = asyncio.Event()
 
     @property
     def empty(self) -> bool:
@@ -73,7 +75,9 @@ class Inbox:
         self._records.extend(batch.records)
         self._bytes += sum(map(size_bytes, batch.records))
         if self._records:
-            self._changed.set()
+            self._any.set()
+        if self.has_full_unit:
+            self._full.set()
 
     def take(self) -> tuple[list[Record], int]:
         """Return the records of one unit (at least one), and the position after them."""
@@ -86,18 +90,29 @@ class Inbox:
             records.append(self._records.popleft())
             taken += size
         self._bytes -= taken
+        if not self.has_full_unit:
+            self._full.clear()
         if self._records:
             return records, records[-1].offset + 1
-        self._changed.clear()
+        self._any.clear()
         return records, self.end
 
-    async def wait(self) -> None:
-        """Return when there is a record."""
-        await self._changed.wait()
+    async def wait_any(self) -> None:
+        """Return when there is a record, or after `wake`."""
+        await self._any.wait()
+
+    async def wait_full(self, seconds_max: float) -> None:
+        """Return when a whole unit waits, after `wake`, or when the time is over."""
+        if seconds_max <= 0:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds_max):
+                await self._full.wait()
 
     def wake(self) -> None:
-        """Let a waiter look again, for instance because its session closes."""
-        self._changed.set()
+        """Let waiters go, because their session closes."""
+        self._any.set()
+        self._full.set()
 
 
 def size_bytes(record: Record) -> int:

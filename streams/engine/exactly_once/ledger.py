@@ -1,8 +1,9 @@
 """What a partition has done and not committed yet: publishing, pacing and committing.
 
-Pacing. When traffic is light, a commit follows each unit. Under load several units share one: the
-pause between two commits grows with what the last one took, up to the commit interval, so that a
-busy worker commits less often and an idle one at once.
+Pacing. When traffic is light, a unit starts as soon as there is a record, and its commit follows at
+once. A commit costs several round trips, so after each one the partition rests for a multiple of what
+it took, while records gather: a busy worker makes fewer, fuller units. When a whole unit waits there
+is no rest, and several units share one commit, up to the commit interval.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Ledger:
         source: tuple[str, int],
         group: str,
         position: int,
+        pause_s_min: float,
         commit_interval_s: float,
         observer: Observer,
     ) -> None:
@@ -32,18 +34,22 @@ class Ledger:
         self._producer = producer
         self._source = source
         self._group = group
+        self._pause_s_min = pause_s_min
         self._commit_interval_s = commit_interval_s
         self._observer = observer
         self._units: list[UnitOfWork] = []
-        self._pause_s = 0.0
-        self._committed_at = 0.0
+        self._due_at = 0.0
+        self._rested_at = 0.0
 
     @property
     def due_in_s(self) -> float | None:
-        """Seconds until the next commit (negative: overdue); None when there is nothing to commit."""
-        if not self._units:
-            return None
-        return self._committed_at + self._pause_s - time.monotonic()
+        """Seconds until the units have to be committed (negative: overdue); None when there are none."""
+        return self._due_at - time.monotonic() if self._units else None
+
+    @property
+    def rest_s(self) -> float:
+        """Seconds to let records gather before the next unit; not positive: start."""
+        return self._rested_at - time.monotonic()
 
     async def publish(self, unit: UnitOfWork, position: int) -> None:
         """Give a completed unit to the transaction, and its rows to the tables."""
@@ -51,6 +57,8 @@ class Ledger:
         await self._producer.send(outgoing)
         unit.complete()
         self.position = position
+        if not self._units:
+            self._due_at = time.monotonic() + self._commit_interval_s
         self._units.append(unit)
         for record in outgoing:
             self._observer.published(record.topic, record.size_bytes)
@@ -61,8 +69,9 @@ class Ledger:
             return
         started_at = time.monotonic()
         await self._producer.commit(self._source, self.position, self._group)
-        self._committed_at = time.monotonic()
-        self._pause_s = min(self._commit_interval_s, COMMIT_PAUSE_FACTOR * (self._committed_at - started_at))
+        committed_at = time.monotonic()
+        pause_s = max(self._pause_s_min, COMMIT_PAUSE_FACTOR * (committed_at - started_at))
+        self._rested_at = committed_at + min(pause_s, self._commit_interval_s)
         # Counted only now: what a lost transaction takes back was never there.
         units, self._units = self._units, []
         for unit in units:

@@ -15,7 +15,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from streams.engine.exactly_once.unit import Outgoing
+from streams.engine.exactly_once.unit import HandlerMisuse, Outgoing
 from streams.engine.limits import (
     BATCH_BYTES_MAX,
     COMMIT_TIMEOUT_S,
@@ -48,7 +48,11 @@ class TransactionalProducer:
         await self._producer.start()
 
     async def send(self, records: Iterable[Outgoing]) -> None:
-        """Hand the records of a whole unit to the transaction, in order by partition."""
+        """Hand the records of a whole unit to the transaction, in order by partition.
+
+        Raises:
+            HandlerMisuse: a partition does not exist.
+        """
         if not self.in_transaction:
             await self._producer.begin_transaction()
             self.in_transaction = True
@@ -63,6 +67,11 @@ class TransactionalProducer:
                 if not _append(batch, record):
                     raise AssertionError(f"a record of {record.size_bytes} bytes does not fit an empty batch")
         for batch, topic, partition in batches:
+            partitions = await self._producer.partitions_for(topic)
+            if partition not in partitions:
+                raise HandlerMisuse(
+                    f"a record was sent to partition {partition} of {topic}, which has {len(partitions)}"
+                )
             future = await self._producer.send_batch(batch, topic, partition=partition)
             future.add_done_callback(_look_at)
             self._futures.append(future)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from schemas.errors import SchemaUnavailable, ServiceError, ServiceRateLimited, SettingsInvalid, StateIncompatible
-from streams.engine.dead_letter import DeadLetters
+from streams.engine.dead_letter import DeadLetters, message
 from streams.engine.exactly_once.inbox import Batch, Inbox
 from streams.engine.exactly_once.ledger import Ledger
 from streams.engine.exactly_once.producer import TransactionalProducer
@@ -90,9 +90,14 @@ class Session:
         self._on_failure = on_failure
         self._inbox = Inbox(position, around.unit_records_max)
         self._ledger = Ledger(
-            producer, (stage.topic, partition), around.group, position, around.commit_interval_s, around.observer
+            producer,
+            (stage.topic, partition),
+            around.group,
+            position,
+            around.unit_wait_s,
+            around.commit_interval_s,
+            around.observer,
         )
-        self._unit_started_at = 0.0
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run(), name=f"session {self.place}")
 
@@ -136,9 +141,13 @@ class Session:
         try:
             while not self._closing.done():
                 due_in_s = self._ledger.due_in_s
-                if due_in_s is not None and due_in_s <= 0:
+                if due_in_s is not None and (due_in_s <= 0 or not self._inbox.has_full_unit):
                     await self._ledger.commit()
-                elif await self._records_wait(due_in_s):
+                    continue
+                await self._inbox.wait_any()
+                if not self._inbox.has_full_unit:
+                    await self._inbox.wait_full(self._ledger.rest_s)
+                if not (self._inbox.empty or self._closing.done()):
                     await self._process(*self._inbox.take())
             await self._ledger.commit()
         except asyncio.CancelledError:
@@ -151,19 +160,6 @@ class Session:
         self.clean = False
         self._view.changed(self._partition)
         self._on_failure(self, error)
-
-    async def _records_wait(self, seconds_max: float | None) -> bool:
-        """Wait for records, but no longer than until the next commit; return whether there are any."""
-        try:
-            async with asyncio.timeout(seconds_max):
-                await self._inbox.wait()
-                pause_s = self._unit_started_at + self._around.unit_wait_s - time.monotonic()
-                if pause_s > 0 and not self._inbox.has_full_unit:
-                    # Units in quick succession: a moment's patience makes fewer, fuller ones.
-                    await asyncio.sleep(pause_s)
-        except TimeoutError:
-            return False
-        return not self._inbox.empty and not self._closing.done()
 
     async def _process(self, records: Sequence[Record], end: int) -> None:
         """Apply records up to position `end`, in one unit or, where one fails, in several."""
@@ -200,7 +196,7 @@ class Session:
         """Run the handler; return its error, with everything it did undone."""
         context = contextvars.copy_context()
         context.run(current_unit.set, unit)
-        self._unit_started_at = time.monotonic()
+        started_at = time.monotonic()
         handling = asyncio.create_task(_call(self.stage.handler, unit), context=context)
         try:
             await self._wait_committing(handling)
@@ -218,7 +214,7 @@ class Session:
         except Exception as raised:  # noqa: BLE001  told apart in `_process`
             error = raised
         else:
-            seconds = time.monotonic() - self._unit_started_at
+            seconds = time.monotonic() - started_at
             self._around.observer.unit_done(self.stage.name, len(unit.records), seconds)
             return None
         unit.undo()
@@ -238,7 +234,10 @@ class Session:
     async def _refuse(self, record: Record, error: Exception, position: int) -> None:
         """Dead-letter one record in a unit of its own."""
         kind = type(error).__name__
-        log.warning("record dead-lettered", extra={"place": self.place, "offset": record.offset, "error": kind})
+        log.warning(
+            "record dead-lettered",
+            extra={"place": self.place, "offset": record.offset, "error": kind, "cause": message(error)},
+        )
         unit = self._unit([record])
         unit.dead_letter(record, error, stage=self.stage.name)
         await self._ledger.publish(unit, position)

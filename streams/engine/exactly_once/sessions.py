@@ -25,9 +25,12 @@ from streams.engine.exactly_once.session import FATAL, Session, Stage, Surroundi
 from streams.engine.exactly_once.truth import Position, Source, Truth
 from streams.engine.limits import (
     EXIT_CODE_STUCK,
+    FAILURES_FORGOTTEN_S,
     OPEN_CONCURRENCY,
     OPEN_RETRY_SECONDS_MAX,
     OPEN_RETRY_SECONDS_MIN,
+    REJOIN_SECONDS_MAX,
+    REJOIN_SECONDS_MIN,
     STALLED_SECONDS_MAX,
     STUCK_SECONDS_MAX,
     WATCH_INTERVAL_S,
@@ -75,6 +78,8 @@ class Sessions:
         self._opening: asyncio.Task[None] | None = None
         # Since when there was neither work nor a reason for having none. None = all is well.
         self._waiting_since: float | None = time.monotonic()
+        self._failures = 0  # in quick succession
+        self._failed_at = -FAILURES_FORGOTTEN_S
         self._moved_at: dict[Source, tuple[int, float]] = {}  # position, and when it was reached
 
     # -- records
@@ -120,9 +125,14 @@ class Sessions:
             return
         log.warning("session starts over", extra={"place": session.place, "error": repr(error)})
         self._around.observer.failed(session.stage.name, type(error).__name__)
-        if self._waiting_since is None and self._group is not None:
-            self._waiting_since = time.monotonic()
-            self._group.rejoin()
+        if self._waiting_since is not None or self._group is None:
+            return
+        # A partition that fails again and again must not keep all others busy with rebalances.
+        now = self._waiting_since = time.monotonic()
+        self._failures = self._failures + 1 if now - self._failed_at < FAILURES_FORGOTTEN_S else 0
+        self._failed_at = now
+        pause_s = min(REJOIN_SECONDS_MAX, REJOIN_SECONDS_MIN * 2**self._failures) if self._failures else 0.0
+        asyncio.get_running_loop().call_later(pause_s, self._rejoin, self.epoch)
 
     async def watch(self) -> None:
         """Report lag, notice what does not move, and never let the worker hang."""
@@ -152,6 +162,11 @@ class Sessions:
         if self._waiting_since is not None:
             reasons["group"] = f"no partitions to work on yet, for {now - self._waiting_since:.0f} s"
         return reasons
+
+    def _rejoin(self, epoch: int) -> None:
+        """Start over, unless a rebalance has done so meanwhile."""
+        if epoch == self.epoch and self._group is not None:
+            self._group.rejoin()
 
     async def _open_until_done(self, group: Group, sources: Sequence[Source]) -> None:
         pause_s = OPEN_RETRY_SECONDS_MIN

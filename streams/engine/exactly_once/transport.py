@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 
@@ -101,10 +101,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             subscriptions = consumer._subscription  # noqa: SLF001
             assignment = subscriptions.subscription.assignment if subscriptions.subscription else None
             with subscriptions.fetch_context():  # tells the group that this worker is not idle
-                if epoch != self._epoch or not partitions or assignment is None:
+                partitions &= assignment.tps if assignment else set()
+                # No partition at all would mean all of them.
+                if assignment is None or not partitions or epoch != self._epoch:
                     await asyncio.sleep(IDLE_SECONDS)
                     return []
-                partitions &= assignment.tps
                 fetched = await consumer._fetcher.fetched_records(  # noqa: SLF001
                     partitions, timeout=FETCH_WAIT_MS_MAX / 1000, max_records=FETCH_RECORDS_MAX
                 )
@@ -168,7 +169,11 @@ class Consumer(driver.Consumer):
         while not (self.should_stop or fetcher.should_stop):
             # Until Faust has finished a rebalance it clears the queues that batches go through.
             sources = [] if self.app.rebalancing else sessions.fetchable()
-            for batch in await self._thread.fetch(sessions.epoch, sources):
+            try:
+                batches = await self._thread.fetch(sessions.epoch, sources)
+            except ConsumerStoppedError:
+                return
+            for batch in batches:
                 await self.callback(self._message(batch))
             await asyncio.sleep(0)
 
