@@ -79,7 +79,8 @@ class ClusterState:
     arrivals: list[int] = field(default_factory=list)  # of the newest members, in the tenant's prompts
     newest_id: str = ""
     partition: int = 0
-    offset: int = 0
+    offset: int = -1
+    received_at_ms: int = 0
     occurred_at_ms: int = 0
     family_id: str | None = None
     template: Template | None = None

@@ -40,6 +40,7 @@ class Difference:
 
     gained: int
     kept: float  # share of the old words that stayed
+    words: int  # of the new template
     rejoined: bool  # constants now touch that a slot or other constants kept apart
 
     @property
@@ -60,7 +61,7 @@ def compare(before: Template, after: Template) -> Difference:
         if a < b and SLOT not in new[c:d] and not (_touches_slot(new, c, d) and SLOT not in old[a:b]):
             rejoined = True
     fixed = sum(word != SLOT for word in old)
-    return Difference(gained, 1 - lost / max(1, fixed), rejoined)
+    return Difference(gained, 1 - lost / max(1, fixed), sum(word != SLOT for word in new), rejoined)
 
 
 def _touches_slot(words: list[str], start: int, end: int) -> bool:

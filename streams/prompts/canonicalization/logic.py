@@ -135,9 +135,10 @@ class Canonicalization:
     def _join(self, state: ClusterState, assignment: Assignment) -> Outcome:
         prompt, live = assignment.prompt, assignment.sequence == 0
         state.members += 1
-        if live or not state.newest_id:
+        # A prompt that moved here may be older than what is here already.
+        if live or (prompt.received_at_ms, prompt.offset) > (state.received_at_ms, state.offset):
             state.newest_id, state.partition, state.offset = prompt.prompt_id, prompt.partition, prompt.offset
-            state.occurred_at_ms = prompt.created_at_ms
+            state.received_at_ms, state.occurred_at_ms = prompt.received_at_ms, prompt.created_at_ms
         if live:
             state.arrivals = [*state.arrivals[1 - ARRIVALS_KEPT :], self.tenant.clock]
         if not state.versions:

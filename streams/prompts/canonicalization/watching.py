@@ -21,6 +21,8 @@ LOOK_EVERY = 6  # members between two looks at the newest ones, while a version 
 LOOK_SHARE = 16  # later, one look each time this part of the version's members came anew
 STRANGE_EVERY = 4  # strange members between two attempts to make sense of them
 DOMINANT_SHARE = 0.6  # of the newest members that are strange when the caller has moved to another wording
+SIDE_BY_SIDE_MIN = 12  # strange members beside others that are not, from which they are no passing phase
+WORDS_MIN = 5  # fixed words of a template that was learnt too narrowly, once it is learnt better
 KEPT_WORDS_MIN = 0.7  # of a template's fixed words that a refinement of it keeps
 
 
@@ -57,7 +59,8 @@ def _about_strangers(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent
     if proposed is not None and compare(current, proposed).is_change:
         if dominant:
             return _new_version(tenant, state, proposed, texts, "wording", "agree on another wording")
-        return []
+        if len(suspects) < SIDE_BY_SIDE_MIN:
+            return []
     refine(state)
     draft = state.template
     if draft is None or draft.constants == current.constants or len(suspects) < AGREEING_MIN:
@@ -74,7 +77,11 @@ def refine(state: ClusterState) -> None:
     current = state.versions[-1].template
     learnt = learn([sample.text for sample in state.samples()])
     difference = compare(current, learnt)
-    if difference.gained == 0 and difference.kept >= KEPT_WORDS_MIN and learnt.slots:
+    if difference.gained or not learnt.slots:
+        return
+    # Two kinds of members that go on side by side differ in what was taken for constant, however much that is.
+    side_by_side = len(state.suspects()) >= SIDE_BY_SIDE_MIN and difference.words >= WORDS_MIN
+    if difference.kept >= KEPT_WORDS_MIN or side_by_side:
         state.template = name_slots(learnt)
 
 
