@@ -100,7 +100,17 @@ class Engine:
             StateIncompatible: state and offsets do not belong together.
             SystemExit: the app crashed.
         """
-        asyncio.run(self._run())
+        asyncio.run(self.work())
+
+    async def work(self) -> None:
+        """As `run`, in a loop that runs already (of the main thread: signals are handled there)."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        async with self.running():
+            await self._stopping.wait()
+        if self._fatal is not None:
+            raise self._fatal
 
     def stop(self) -> None:
         """Let `run` return. May be called from any thread."""
@@ -139,15 +149,6 @@ class Engine:
             await app.stop()
             guard.cancel()
             self._sessions = None
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
-        async with self.running():
-            await self._stopping.wait()
-        if self._fatal is not None:
-            raise self._fatal
 
     async def _start(self, app: faust_app.EngineApp) -> None:
         """Start the app, unless the worker is stopped before it is up."""

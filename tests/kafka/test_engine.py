@@ -13,6 +13,7 @@ from connectors.kafka.client import aiokafka_configuration
 from schemas.errors import ServiceUnavailable, SettingsInvalid, StateIncompatible
 from schemas.limits import RECORD_BYTES_MAX
 from streams.engine.engine import Engine
+from streams.engine.exactly_once.unit import HandlerMisuse
 from streams.engine.ports import Unit
 from tests.kafka.chain import KEYS, Chain, end, until
 
@@ -63,6 +64,29 @@ def test_workers_that_come_and_go_lose_and_double_nothing(bootstrap: str) -> Non
         feed.join()
         chain.assert_exactly_once(ids)
         assert end(workers[1], signal.SIGTERM) == 0
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def test_a_worker_that_wakes_up_after_its_partitions_moved_cannot_commit(bootstrap: str) -> None:
+    chain = Chain(bootstrap, unit_pause_s=0.005)
+    chain.create_topics(chain.engine())
+    ids = range(10_000)
+    feed = threading.Thread(target=chain.produce, args=(ids, 1_000.0))
+    workers = [chain.worker()]
+    try:
+        feed.start()
+        chain.read("out", enough=lambda found: len(found) >= 500)
+        workers[0].send_signal(signal.SIGSTOP)
+        workers.append(chain.worker())
+        # The other one goes on once the session of the first has timed out.
+        chain.read("out", enough=lambda found: len(found) >= 6_000)
+        workers[0].send_signal(signal.SIGCONT)
+        feed.join()
+        chain.assert_exactly_once(ids)
+        assert [end(worker, signal.SIGTERM) for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()
@@ -153,6 +177,21 @@ async def test_a_failing_service_holds_its_partition_until_it_answers(chain: Cha
         await until(lambda: not engine.reasons())
     assert len(found) == KEYS
     assert await asyncio.to_thread(chain.read, "dead-letters") == []
+
+
+async def test_a_partition_that_does_not_exist_stops_the_worker_instead_of_refusing_records(chain: Chain) -> None:
+    engine = Engine(
+        chain.settings, aiokafka_configuration(chain.settings.kafka), dead_letters=chain.topic("dead-letters")
+    )
+    chain.create_topics(engine)
+
+    async def misroute(unit: Unit) -> None:
+        unit.send(chain.topic("out"), b"", partition=99)
+
+    engine.stage("misrouting", chain.topic("in"), misroute)
+    await asyncio.to_thread(chain.produce, range(1))
+    with pytest.raises(HandlerMisuse, match="partition 99"):
+        await engine.work()
 
 
 async def test_caches_learn_when_the_tables_behind_them_were_restored(chain: Chain) -> None:
