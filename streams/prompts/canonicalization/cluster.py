@@ -41,11 +41,11 @@ CURRENT, EARLIER, STRANGE = 0, 1, 2
 
 @dataclass(slots=True)
 class Sample:
-    """A kept member: `similarity` to the cluster is in millionths, `reading` says which version parses it."""
+    """A kept member: `meaning` is its cosine to the cluster's centre in millionths, `reading` what parses it."""
 
     prompt_id: str
     text: str
-    similarity: int
+    meaning: int
     reading: int
     priority: tuple[int, str] = field(init=False)
     profiles: dict[int, Any] = field(default_factory=dict, compare=False)  # made by `drift.py`, never stored
@@ -234,7 +234,7 @@ class ClusterState:
         self.members += other.members
         for sample in other.samples():
             reading = self.read(sample.text).reading if self.versions else CURRENT
-            self.keep(Sample(sample.prompt_id, sample.text, sample.similarity, reading), recent=False)
+            self.keep(Sample(sample.prompt_id, sample.text, sample.meaning, reading), recent=False)
         self.strange += sum(sample.reading == STRANGE for sample in self.odds())
         self.learn_at = self.members + 1
 

@@ -1,8 +1,9 @@
 """Tell whether the values of a slot come from elsewhere than they used to.
 
 Pure. For each slot the newest values are compared with values that stand for all before them, by how they are
-written: the two and three character sequences in them, their length, digits, capitals, lines and marks. The
-statistic is the maximum mean discrepancy: how much more alike values are within the two groups than across.
+written: the two and three character sequences in them, their length, digits, capitals, lines and marks. And the
+newest prompts are compared with earlier ones by how near they are to their cluster's centre of meaning. The
+statistic is the maximum mean discrepancy: how much more alike things are within the two groups than across.
 
 Intuition: shuffle two decks of cards together and deal two hands again, many times. If hardly any deal separates
 the hands as clearly as they came, they came from different decks.
@@ -37,24 +38,25 @@ BUCKETS = 512  # of character sequences; collisions blur, they do not bias
 EDGE_CHARS = 200  # of a long value, from each end
 SCALE = 256  # of a profile's length, in whole numbers
 MARKS_SCALE = 64
+MEANING_STEP = 100  # millionths of a cosine: finer differences are rounding
 
 Whole = NDArray[np.float64]  # holds whole numbers below 2**53 only, so that BLAS may add them in any order
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Which slot moved, how clearly, and what its values look like before and after."""
+    """Which slot moved, how clearly, and what its values look like before and after; no slot: the meaning moved."""
 
-    slot: str
+    slot: str | None
     deviations: float
     before: tuple[str, ...]
     after: tuple[str, ...]
 
     @property
     def reason(self) -> str:
+        what = f"the values of {self.slot} come from elsewhere" if self.slot else "the prompts moved off their centre"
         return (
-            f"the values of {self.slot} come from elsewhere: the newest {RECENT_MAX} stand "
-            f"{self.deviations:.1f} standard deviations apart from the earlier ones"
+            f"{what}: the newest {RECENT_MAX} stand {self.deviations:.1f} standard deviations apart from earlier ones"
         )
 
     @property
@@ -82,10 +84,22 @@ def moved(state: ClusterState) -> Drift | None:
         values = [row[slot] for _, row in rows]
         if len(set(values)) < DIFFERENT_MIN:
             continue
-        deviations = _deviations([_profile(sample, slot, row[slot]) for sample, row in rows], len(base))
+        profiles = [_profile(sample, slot, row[slot]) for sample, row in rows]
+        deviations = deviations_of(_alike_by_sequences(profiles) + _alike_by_marks(profiles), len(base))
         if deviations >= DEVIATIONS_MIN and (best is None or deviations > best.deviations):
             best = Drift(name, deviations, _few(values[: len(base)]), _few(values[len(base) :]))
-    return best
+    return best or _meaning_moved(base, newest)
+
+
+def _meaning_moved(base: Sequence[Sample], newest: Sequence[Sample]) -> Drift | None:
+    """Return a drift if the newest members lie farther off the cluster's centre than the earlier ones did."""
+    nearness = np.array([sample.meaning // MEANING_STEP for sample in (*base, *newest)], dtype=np.float64)
+    before, after = nearness[: len(base)], nearness[len(base) :]
+    # The centre follows its members, so coming nearer is its doing; only falling behind is theirs.
+    if int(after.sum()) * len(before) >= int(before.sum()) * len(after):
+        return None
+    deviations = deviations_of(_alike_by_distance(nearness[:, None], floor=1), len(base))
+    return Drift(None, deviations, (), ()) if deviations >= DEVIATIONS_MIN else None
 
 
 def _few(values: Sequence[str]) -> tuple[str, ...]:
@@ -126,15 +140,16 @@ def profile(value: str) -> tuple[Whole, Whole]:
     return sequences, np.rint(np.array(marks) * MARKS_SCALE)
 
 
-def _deviations(profiles: Sequence[tuple[Whole, Whole]], split: int) -> float:
-    """Return how far apart the first `split` profiles stand from the rest, in standard deviations of the shuffles.
+def deviations_of(alike: Whole, split: int) -> float:
+    """Return how far apart the first `split` things stand from the rest, in standard deviations of the shuffles.
+
+    `alike[i, j]` says, in whole numbers, how much two things are alike.
 
     Where values are few, the shuffles are skewed and far ones are not rare. So they are taken for a gamma
     distribution and the true deal for the quantile of the normal distribution that is as rare (Wilson and Hilferty).
     """
-    alike = _alike_by_sequences(profiles) + _alike_by_marks(profiles)
     np.fill_diagonal(alike, 0)
-    hands = _shuffles(split, len(profiles) - split)
+    hands = _shuffles(split, len(alike) - split)
     true, *shuffled = ((hands @ alike) * hands).sum(axis=1).astype(np.int64).tolist()
     count, total = len(shuffled), sum(shuffled)
     centred = [count * value - total for value in shuffled]  # whole numbers, `count` times as large
@@ -156,10 +171,14 @@ def _alike_by_sequences(profiles: Sequence[tuple[Whole, Whole]]) -> Whole:
 
 
 def _alike_by_marks(profiles: Sequence[tuple[Whole, Whole]]) -> Whole:
-    block = np.array([marks for _, marks in profiles])
-    spread = (block * block).sum(axis=0) * len(block) - block.sum(axis=0) ** 2
     # The floor keeps a mark that hardly varies from shouting.
-    variance = spread // (len(block) ** 2) + (MARKS_SCALE // 20 + 1) ** 2
+    return _alike_by_distance(np.array([marks for _, marks in profiles]), floor=(MARKS_SCALE // 20 + 1) ** 2)
+
+
+def _alike_by_distance(block: Whole, *, floor: int) -> Whole:
+    """Return how alike rows are whose columns are measures of their own, each by its variance."""
+    spread = (block * block).sum(axis=0) * len(block) - block.sum(axis=0) ** 2
+    variance = spread // (len(block) ** 2) + floor
     differences = (block[:, None, :] - block[None, :, :]) ** 2
     distance = (differences * 64 // variance).sum(axis=2) // block.shape[1]
     return _normed((1 << 22) // (64 + distance))

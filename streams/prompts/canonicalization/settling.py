@@ -27,7 +27,7 @@ def learn_on(tenant: Tenant, state: ClusterState, assignment: Assignment, *, liv
     prompt = assignment.prompt
     values = state.template.parse(prompt.text) if state.template else None
     text = shortened(prompt.text, state.template, values)
-    state.keep(Sample(prompt.prompt_id, text, round(assignment.similarity * 1e6), CURRENT), recent=live)
+    state.keep(Sample(prompt.prompt_id, text, round(assignment.decision.nearest_meaning * 1e6), CURRENT), recent=live)
     state.steady = state.steady + 1 if values is not None else 0
     if state.members >= state.learn_at or (values is None and state.members >= MEMBERS_MIN):
         state.learn_at = 2 * state.members

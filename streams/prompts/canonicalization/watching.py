@@ -34,7 +34,9 @@ def watch(
     if read.reading == CURRENT and read.values is not None:
         state.count(read.values)
     text = shortened(prompt.text, read.version.template, read.values)
-    state.keep(Sample(prompt.prompt_id, text, round(assignment.similarity * 1e6), read.reading), recent=live)
+    state.keep(
+        Sample(prompt.prompt_id, text, round(assignment.decision.nearest_meaning * 1e6), read.reading), recent=live
+    )
     state.since_version += 1
     if read.reading == STRANGE:
         state.strange += 1
