@@ -32,6 +32,7 @@ A = cluster_id(TENANT, ["a"])
 B = cluster_id(TENANT, ["b"])
 C = cluster_id(TENANT, ["c"])
 FAMILY = family_id(TENANT, A)
+OTHER_FAMILY = family_id(TENANT, B)
 ALLOWED = Moderation(allowed=True, scores={"hate": 0.01}, moderator="test", policy_version="1")
 REFUSED = Moderation(allowed=False, scores={"hate": 0.99}, reason="hate", moderator="test", policy_version="1")
 DECISION = Decision(gate="structure", algorithm="test", policy_version="1")
@@ -214,4 +215,7 @@ def a_story() -> list[Record]:
         frame_record(5, a_link(p1, C, 2), changes=(a_change(ClusterChangeKind.RETIRED, C),)),
         rejection_record(3, a_rejection(8, offset=108)),
         event_record(2, an_event(a_version(B, "1.0.0", family_id=None))),
+        # The family is renamed, then the cluster moves to another one.
+        event_record(3, an_event(a_version(version="1.2.0", family_name="languages"), previous="1.1.0")),
+        event_record(4, an_event(a_version(version="1.3.0", family_id=OTHER_FAMILY), previous="1.2.0")),
     ]

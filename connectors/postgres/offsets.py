@@ -52,9 +52,9 @@ async def move(connection: Connection, sink: str, moves: Mapping[Place, Move]) -
     moved = [(*place, known, new) for place, (known, new) in moves.items() if known is not None]
     count = 0
     if fresh:
-        count += _rows(await connection.execute(CLAIM, sink, *map(list, zip(*fresh, strict=True))))
+        count += rows_affected(await connection.execute(CLAIM, sink, *map(list, zip(*fresh, strict=True))))
     if moved:
-        count += _rows(await connection.execute(MOVE, sink, *map(list, zip(*moved, strict=True))))
+        count += rows_affected(await connection.execute(MOVE, sink, *map(list, zip(*moved, strict=True))))
     if count == len(moves):
         return True
     stored = await positions(connection, sink)
@@ -66,6 +66,6 @@ async def move(connection: Connection, sink: str, moves: Mapping[Place, Move]) -
     )
 
 
-def _rows(status: str) -> int:
+def rows_affected(status: str) -> int:
     """Return the number of rows in a command's status, such as `UPDATE 3`."""
     return int(status.rsplit(" ", 1)[1])

@@ -216,10 +216,15 @@ def _prompts(rows: list[PromptRow]) -> tuple[list[PromptRow], list[RepeatRow]]:
         if before is None:
             kept[key] = row
         elif row[-2:] != before[-2:]:
-            gives_way = before.moderation_status == REJECTED and row.moderation_status == ALLOWED
-            kept[key] = row if gives_way else before
-            repeats.append(repeat_of(before if gives_way else row))
+            replaced = gives_way(before.moderation_status, row.moderation_status)
+            kept[key] = row if replaced else before
+            repeats.append(repeat_of(before if replaced else row))
     return list(kept.values()), repeats
+
+
+def gives_way(status_before: str, status: str) -> bool:
+    """Return whether a prompt with this status takes the row of an earlier one of the same id."""
+    return status_before == REJECTED and status == ALLOWED
 
 
 def repeat_of(row: PromptRow) -> RepeatRow:

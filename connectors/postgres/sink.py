@@ -16,7 +16,7 @@ from asyncpg import Connection
 from connectors.postgres import offsets, statements
 from connectors.postgres.connection import Database
 from connectors.postgres.offsets import Move, Place
-from connectors.postgres.rows import ALLOWED, Rows, fold, repeat_of
+from connectors.postgres.rows import PromptRow, Rows, fold, gives_way, repeat_of
 
 Written = dict[str, int]  # rows by table, as handed to Postgres
 
@@ -52,10 +52,7 @@ async def _write(connection: Connection, rows: Rows) -> Written:
     await _run(connection, statements.MAPPINGS, rows.mappings)
     await _run(connection, statements.TEMPLATES, rows.templates)
     await _run(connection, statements.SLOTS, rows.slots)
-    allowed = [row[:2] for row in rows.prompts if row.moderation_status == ALLOWED]
-    await _run(connection, statements.REJECTED_THAT_GIVE_WAY, allowed)
-    await _run(connection, statements.PROMPTS, rows.prompts)
-    await _run(connection, statements.REPEATED, [repeat_of(row) for row in rows.prompts])
+    await _write_prompts(connection, rows.prompts)
     await _run(connection, statements.REPEATS, rows.repeats)
     moved = [row[:3] for row in rows.assignments if row.current and row.sequence > 0]
     await _run(connection, statements.SUPERSEDED, moved)
@@ -74,7 +71,26 @@ async def _write(connection: Connection, rows: Rows) -> Written:
     }
 
 
-async def _run(connection: Connection, statement: str, rows: Sequence[Sequence[object]]) -> None:
-    """Run a statement that takes one array a column."""
-    if rows:
-        await connection.execute(statement, *map(list, zip(*rows, strict=True)))
+async def _write_prompts(connection: Connection, rows: Sequence[PromptRow]) -> None:
+    """Insert the prompts; settle with `rows.gives_way` those whose id another record has taken already."""
+    if await _run(connection, statements.PROMPTS, rows) == len(rows):
+        return
+    keys_and_positions = [row[:2] + row[-2:] for row in rows]
+    found = await connection.fetch(statements.CLASHES, *_columns(keys_and_positions))
+    statuses = {(clash["prompt_id"], clash["tenant"]): clash["moderation_status"] for clash in found}
+    clashing = [row for row in rows if row[:2] in statuses]
+    replacing = [row for row in clashing if gives_way(statuses[row[:2]], row.moderation_status)]
+    await _run(connection, statements.GIVE_WAY, [row[:2] for row in replacing])
+    await _run(connection, statements.REPLACE, replacing)
+    await _run(connection, statements.REPEATS, [repeat_of(row) for row in clashing if row not in replacing])
+
+
+async def _run(connection: Connection, statement: str, rows: Sequence[Sequence[object]]) -> int:
+    """Run a statement that takes one array a column; return how many rows it inserted or updated."""
+    if not rows:
+        return 0
+    return offsets.rows_affected(await connection.execute(statement, *_columns(rows)))
+
+
+def _columns(rows: Sequence[Sequence[object]]) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -70,40 +70,45 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::boolean[
 ON CONFLICT (template_id, name) DO NOTHING
 """
 
+PROMPTS = """
+INSERT INTO prompts
+    (prompt_id, tenant, text, text_sha256, text_chars, moderation_status, moderation, source, metadata, usage,
+     created_at, received_at, prompt_partition, prompt_offset)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::jsonb[], $8::text[],
+    $9::jsonb[], $10::jsonb[], $11::timestamptz[], $12::timestamptz[], $13::int[], $14::bigint[])
+ON CONFLICT (prompt_id, tenant) DO NOTHING
+"""
+
+# Prompts whose id has the row of another record already; run only when PROMPTS inserted fewer rows than it was given.
+CLASHES = """
+SELECT old.prompt_id, old.tenant, old.moderation_status
+FROM prompts AS old
+JOIN unnest($1::text[], $2::text[], $3::int[], $4::bigint[]) AS new (prompt_id, tenant, prompt_partition, prompt_offset)
+    ON old.prompt_id = new.prompt_id AND old.tenant = new.tenant
+WHERE (old.prompt_partition, old.prompt_offset) <> (new.prompt_partition, new.prompt_offset)
+"""
+
 # A rejected prompt gives way to an allowed one with its id (it has no text to show); it stays counted as a repeat.
-REJECTED_THAT_GIVE_WAY = """
+GIVE_WAY = """
 INSERT INTO prompt_repeats (prompt_partition, prompt_offset, prompt_id, tenant, outcome, received_at)
 SELECT old.prompt_partition, old.prompt_offset, old.prompt_id, old.tenant, 'rejected', old.received_at
 FROM prompts AS old
 JOIN unnest($1::text[], $2::text[]) AS new (prompt_id, tenant)
     ON old.prompt_id = new.prompt_id AND old.tenant = new.tenant
-WHERE old.moderation_status = 'rejected'
 ON CONFLICT (prompt_partition, prompt_offset) DO NOTHING
 """
 
-PROMPTS = """
-INSERT INTO prompts AS old
-    (prompt_id, tenant, text, text_sha256, text_chars, moderation_status, moderation, source, metadata, usage,
-     created_at, received_at, prompt_partition, prompt_offset)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::jsonb[], $8::text[],
+REPLACE = """
+UPDATE prompts AS old SET
+    text = new.text, text_sha256 = new.text_sha256, text_chars = new.text_chars,
+    moderation_status = new.moderation_status, moderation = new.moderation, source = new.source,
+    metadata = new.metadata, usage = new.usage, created_at = new.created_at, received_at = new.received_at,
+    written_at = clock_timestamp(), prompt_partition = new.prompt_partition, prompt_offset = new.prompt_offset
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::jsonb[], $8::text[],
     $9::jsonb[], $10::jsonb[], $11::timestamptz[], $12::timestamptz[], $13::int[], $14::bigint[])
-ON CONFLICT (prompt_id, tenant) DO UPDATE SET
-    text = EXCLUDED.text, text_sha256 = EXCLUDED.text_sha256, text_chars = EXCLUDED.text_chars,
-    moderation_status = EXCLUDED.moderation_status, moderation = EXCLUDED.moderation, source = EXCLUDED.source,
-    metadata = EXCLUDED.metadata, usage = EXCLUDED.usage, created_at = EXCLUDED.created_at,
-    received_at = EXCLUDED.received_at, written_at = EXCLUDED.written_at,
-    prompt_partition = EXCLUDED.prompt_partition, prompt_offset = EXCLUDED.prompt_offset
-WHERE old.moderation_status = 'rejected' AND EXCLUDED.moderation_status = 'allowed'
-"""
-
-# Prompts whose id already had a row: it is that of another record.
-REPEATED = """
-INSERT INTO prompt_repeats (prompt_partition, prompt_offset, prompt_id, tenant, outcome, received_at)
-SELECT new.* FROM unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
-    AS new (prompt_partition, prompt_offset, prompt_id, tenant, outcome, received_at)
-JOIN prompts AS old ON old.prompt_id = new.prompt_id AND old.tenant = new.tenant
-WHERE (old.prompt_partition, old.prompt_offset) <> (new.prompt_partition, new.prompt_offset)
-ON CONFLICT (prompt_partition, prompt_offset) DO NOTHING
+    AS new (prompt_id, tenant, text, text_sha256, text_chars, moderation_status, moderation, source, metadata, usage,
+            created_at, received_at, prompt_partition, prompt_offset)
+WHERE old.prompt_id = new.prompt_id AND old.tenant = new.tenant
 """
 
 REPEATS = """

@@ -21,6 +21,7 @@ from schemas.prompts import ClusterChangeKind
 from streams.engine.ports import Record
 from streams.prompts.postgres_rows import rows_of
 from tests.sink_records import (
+    OTHER_FAMILY,
     A,
     B,
     C,
@@ -135,6 +136,8 @@ async def test_a_story_lands_in_every_table(database: Database, writer: Writer) 
         ("p7", "rejected", 7),
         ("p8", "allowed", 8),
     ]
+    assert database.rows("SELECT name FROM prompt_families ORDER BY name") == [("languages",), ("translations",)]
+    assert database.rows("SELECT family_id::text FROM family_cluster_mappings") == [(OTHER_FAMILY,)]
     assert database.rows("SELECT prompt_id, outcome, prompt_offset FROM prompt_repeats ORDER BY 1") == [
         ("p1", "duplicate", 100),
         ("p6", "rejected", 6),
@@ -275,6 +278,12 @@ async def test_a_late_lower_link_joins_the_chain_without_becoming_current(databa
     assert database.rows("SELECT sequence, current FROM cluster_assignments ORDER BY 1") == [(0, False), (1, True)]
 
 
+async def test_a_duplicate_is_counted_and_nothing_else(database: Database, writer: Writer) -> None:
+    await writer.write([frame_record(0, a_link(a_prompt(1, offset=9), A, duplicate=True))])
+    dump = database.dump()
+    assert [table for table in TABLES if dump[table]] == ["prompt_repeats"]
+
+
 async def test_a_revived_cluster_is_no_longer_retired(database: Database, writer: Writer) -> None:
     retired, revived = (a_change(kind, A) for kind in (ClusterChangeKind.RETIRED, ClusterChangeKind.REVIVED))
     await writer.write([frame_record(0, changes=(retired,))])
@@ -305,15 +314,15 @@ async def test_the_reader_answers_from_what_the_sink_wrote(writer: Writer, reade
     await writer.write(a_story())
     first, *others = await reader.clusters()
     # p2, p3, p6 are in A, p4 in B, which was merged into A.
-    assert (first.cluster_id, first.members, first.version, first.slot_names) == (A, 4, "1.1.0", ("what",))
+    assert (first.cluster_id, first.members, first.version, first.slot_names) == (A, 4, "1.3.0", ("what",))
     assert (first.family_name, [cluster.members for cluster in others]) == ("translations", [3])
     assert await reader.resolve(B[:9]) == [A]
     shown = await reader.cluster(A, examples=2)
     assert shown is not None
-    assert [version.version for version in shown.versions] == ["1.1.0", "1.0.0"]
+    assert [version.version for version in shown.versions] == ["1.3.0", "1.2.0", "1.1.0", "1.0.0"]
     assert shown.merged_cluster_ids == (B,)
     assert [example.prompt_id for example in shown.examples] == ["p6", "p4"]
-    assert [event.new_version for event in await reader.events(cluster_id=A)] == ["1.1.0", "1.0.0"]
+    assert [event.new_version for event in await reader.events(cluster_id=A, limit=2)] == ["1.3.0", "1.2.0"]
     (history,) = await reader.why("p1")
     assert [link.cluster_id for link in history.chain] == [None, A, C]
     (rejected,) = await reader.why("p7")
@@ -323,7 +332,7 @@ async def test_the_reader_answers_from_what_the_sink_wrote(writer: Writer, reade
     assert (stats.rejected, stats.clustered, stats.unclustered, stats.duplicate) == (4, 7, 0, 1)
     # Eight ids and four repeats: every record of `prompts` in the story is counted once.
     assert stats.prompts == stats.rows["prompts"] + stats.rows["prompt_repeats"] == 12
-    assert stats.events == {"CREATED": 2, "UPDATED": 1}
+    assert stats.events == {"CREATED": 2, "UPDATED": 3}
     assert stats.latency_ms_p95 is not None
     assert await reader.integrity() == Integrity(unassigned=0, gaps=0)
 

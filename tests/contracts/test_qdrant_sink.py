@@ -77,9 +77,10 @@ async def test_the_nearest_prompts_of_a_tenant_are_found_with_cluster_and_templa
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 async def test_the_order_of_the_topics_and_repeats_do_not_matter(sink: QdrantSink, order: Sequence[int]) -> None:
     records = story()
-    for number in (*order, *order):
-        await write(sink, records[number])
-    assert await sink.similar(NEARER, tenant="acme") == FOUND
+    for _ in range(2):
+        for number in order:
+            await write(sink, records[number])
+        assert await sink.similar(NEARER, tenant="acme") == FOUND
 
 
 async def test_the_first_vector_of_an_id_stays(sink: QdrantSink) -> None:
