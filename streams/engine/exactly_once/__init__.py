@@ -26,7 +26,12 @@ Modules, in the order of the flow:
     inbox.py      records of one partition that wait, and how many make a unit
     unit.py       a unit of work: overlay of rows, queue of sends
     session.py    one source partition between fence and doubt: run, bisect, hold, publish, commit
+    ledger.py     what a partition has done and not committed yet
     producer.py   the transaction
     truth.py      committed offsets and changelogs, read after the fence
     sessions.py   all sessions of a worker: open after each assignment, close before the next
+
+What it cannot give. Side effects outside Kafka happen at least once. A single broker that is killed
+between a transaction's decision and its markers can leave the records hanging open, and the next
+transaction of the same id then commits them beside their re-run; the window is milliseconds.
 """
