@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from aiokafka.errors import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -205,11 +206,14 @@ class RecordingProducer:
     def __init__(self) -> None:
         self.sent: list[Outgoing] = []
         self.committed: list[tuple[int, int]] = []  # position, records sent until then
+        self.fails = False
 
     async def send(self, records: list[Outgoing]) -> None:
         self.sent += records
 
     async def commit(self, _source: tuple[str, int], position: int, _group: str) -> None:
+        if self.fails:
+            raise KafkaError("no answer")
         self.committed.append((position, len(self.sent)))
 
     async def stop(self) -> None: ...
@@ -306,6 +310,35 @@ async def test_units_before_a_slow_one_are_committed_beside_it() -> None:
     await run.until(lambda: run.producer.committed == [(1, 1)])
     await run.session.close()
     assert run.session.position == 1
+
+
+async def test_a_commit_that_fails_beside_a_handler_is_no_fault_of_its_records() -> None:
+    async def slow_second(unit: Unit) -> None:
+        await copy(unit)
+        if unit.records[0].offset:
+            await asyncio.Event().wait()
+
+    run = Run(slow_second, [b"x" * UNIT_BYTES_MAX, b"2"])
+    run.producer.fails = True
+    await run.until(lambda: bool(run.failures))
+    await run.session.close()
+    assert (run.values("dead-letters"), run.session.clean, run.session.position) == ([], False, 1)
+
+
+async def test_a_handler_cancelled_from_within_is_run_again() -> None:
+    attempts = 0
+
+    async def cancelled_once(unit: Unit) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise asyncio.CancelledError
+        await copy(unit)
+
+    run = Run(cancelled_once, [b"1"])
+    await run.until(lambda: run.session.position == 1)
+    await run.session.close()
+    assert (run.values("out"), run.values("dead-letters")) == ([b"1"], [])
 
 
 async def test_state_of_another_format_stops_the_worker_instead_of_refusing_every_record() -> None:

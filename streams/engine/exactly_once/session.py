@@ -152,6 +152,7 @@ class Session:
             await self._ledger.commit()
         except asyncio.CancelledError:
             self.clean = False
+            self._view.changed(self._partition)
             raise
         except Exception as error:  # noqa: BLE001  whatever it is: doubt, so everything starts over
             self._doubt(error)
@@ -203,19 +204,13 @@ class Session:
             if not handling.done():
                 handling.cancel()
                 await asyncio.wait({handling})
-            handling.result()
-        except asyncio.CancelledError:
-            if not handling.cancelled():
-                handling.cancel()
-                unit.undo()
-                self._view.changed(self._partition)
-                raise  # this session itself is cancelled
-            error: Exception = HandlerInterrupted("the handler was cancelled from within")
-        except Exception as raised:  # noqa: BLE001  told apart in `_process`
-            error = raised
-        else:
-            seconds = time.monotonic() - started_at
-            self._around.observer.unit_done(self.stage.name, len(unit.records), seconds)
+        except BaseException:  # of this session, not of the handler: nothing to tell apart, all is in doubt
+            handling.cancel()
+            unit.undo()
+            raise
+        error = _error_of(handling)
+        if error is None:
+            self._around.observer.unit_done(self.stage.name, len(unit.records), time.monotonic() - started_at)
             return None
         unit.undo()
         # Whatever the handler wrote: it may have changed something it keeps beside its rows.
@@ -261,3 +256,12 @@ class Session:
 
 async def _call(handler: Handler, unit: UnitOfWork) -> None:
     await handler(unit)
+
+
+def _error_of(handling: asyncio.Task[None]) -> Exception | None:
+    if handling.cancelled():
+        return HandlerInterrupted("the handler was cancelled from within")
+    error = handling.exception()
+    if error is None or isinstance(error, Exception):
+        return error
+    raise error
