@@ -13,7 +13,7 @@ Rules
   1. A text that lacks many landmarks all others hold is a stranger (of another template, or version): it is left out.
   2. Next to a landmark, equal tokens extend it, as far as all texts agree.
   3. A landmark needs evidence: the shorter it is, and the fewer *different* texts surround it, the likelier it
-     stands there by chance (`_evidence`).
+     stands there by chance (`_is_evident`).
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ STRANGER_LANDMARKS_MIN = 0.7  # share of the sure landmarks a text must hold
 UNIQUE_SHARE_MIN = 0.7  # of texts in which a landmark stands once; in the others a slot value quotes it
 BITS_OF_WORD = 8.0  # evidence of a word, or of a line break; of a short word and of a mark, half
 SHORT_WORD_CHARS = 3
+BITS_LEAST = 1.4  # of finding a common word once: it might have stood there never, or twice
 BITS_SPARE = 6.0  # evidence beyond what chance explains
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """What the texts share: `runs` as text, in order, and for each text kept where every run begins."""
+    """What texts share: the runs in order, and whether all texts start with the first and end with the last one."""
 
     runs: tuple[str, ...]
     starts_with_run: bool
     ends_with_run: bool
-    kept: tuple[str, ...]  # the texts it was made from, strangers left out
 
 
 Gram = tuple[str, ...]
@@ -68,23 +68,26 @@ def tokenize(text: str) -> list[str]:
     return TOKEN.findall(text)
 
 
-def align(texts: Sequence[str]) -> Alignment:
-    """Return the runs all texts share, strangers aside. Texts come in ascending order of length."""
+def of_one_template(texts: Sequence[str]) -> list[str]:
+    """Return the texts without strangers, and not more than can be aligned at once. They come sorted by length."""
     tokens = _affordable([tokenize(text) for text in texts])
-    kept = _without_strangers(tokens)
-    chosen = [tokens[index] for index in kept]
+    return ["".join(tokens[index]) for index in _without_strangers(tokens)]
+
+
+def align(texts: Sequence[str]) -> Alignment:
+    """Return the runs all texts share."""
+    tokens = [tokenize(text) for text in texts]
     runs: list[list[Place]] = []
-    for place in _place(chosen):
+    for place in _place(tokens):
         if runs and all(now == before + 1 for now, before in zip(place, runs[-1][-1], strict=True)):
             runs[-1].append(place)
         else:
             runs.append([place])
     starts = bool(runs) and not any(runs[0][0])
-    ends = bool(runs) and all(at == len(words) - 1 for at, words in zip(runs[-1][-1], chosen, strict=True))
-    runs = _without_accidents(runs, chosen, starts=starts, ends=ends)
-    leader = chosen[0]
-    shown = tuple("".join(leader[place[0]] for place in run) for run in runs)
-    return Alignment(shown, starts, ends, tuple(map("".join, chosen)))
+    ends = bool(runs) and all(at == len(words) - 1 for at, words in zip(runs[-1][-1], tokens, strict=True))
+    runs = _without_accidents(runs, tokens, starts=starts, ends=ends)
+    leader = tokens[0]
+    return Alignment(tuple("".join(leader[place[0]] for place in run) for run in runs), starts, ends)
 
 
 def _without_accidents(
@@ -101,7 +104,7 @@ def _without_accidents(
             beside.append((tuple(words[start : kept[number][0][text]]), tuple(words[kept[number][-1][text] + 1 : end])))
         length = sum(len(before) + len(after) for before, after in beside) / len(beside)
         bits = _bits(tuple(tokens[0][place[0]] for place in kept[number]))
-        if bits and bits * (len(set(beside)) - 1) < 2 * math.log2(1 + length) + BITS_SPARE:
+        if bits and not _is_evident(bits, len(set(beside)), length):
             del kept[number]
             number = max(int(starts), number - 1)
         else:
@@ -194,11 +197,11 @@ def _landmarks(tokens: list[list[str]], strip: Strip, size: int) -> list[Place]:
             last = dict(zip(grams, range(start + len(grams) - 1, start - 1, -1), strict=True))
         firsts.append(last)
     need = max(2, math.ceil(UNIQUE_SHARE_MIN * len(tokens)))
-    different, bits_needed = _evidence(tokens, strip)
+    different, length = _variety(tokens, strip)
     candidates = []
     for gram in shared or ():
         once = sum(first[gram] == last[gram] for first, last in zip(firsts, lasts, strict=True))
-        if once >= need and _bits(gram) * (different - 1) >= bits_needed:
+        if once >= need and _is_evident(_bits(gram), different, length):
             candidates.append(gram)
     return _ordered(candidates, firsts, lasts, tokens, strip, size)
 
@@ -214,11 +217,11 @@ def _series(tokens: list[list[str]], strip: Strip, size: int) -> list[Place]:
         if not shared:
             return []
         counts.append(count)
-    different, bits_needed = _evidence(tokens, strip)
+    different, length = _variety(tokens, strip)
     if different < SERIES_TEXTS_MIN:
         return []
     for gram, _ in sorted(shared or (), key=lambda item: (-item[1], item[0])):
-        if _bits(gram) * (different - 1) >= bits_needed and len(set(gram)) == size:
+        if _is_evident(_bits(gram), different, length) and len(set(gram)) == size:
             places = [
                 [at for at in range(start, end - size + 1) if tuple(words[at : at + size]) == gram]
                 for words, (start, end) in zip(tokens, strip, strict=True)
@@ -227,11 +230,21 @@ def _series(tokens: list[list[str]], strip: Strip, size: int) -> list[Place]:
     return []
 
 
-def _evidence(tokens: list[list[str]], strip: Strip) -> tuple[int, float]:
-    """Return how many different texts a strip holds, and the bits a landmark in it needs to be more than chance."""
+def _variety(tokens: list[list[str]], strip: Strip) -> tuple[int, float]:
+    """Return how many different texts a strip holds, and their mean length."""
     different = {tuple(words[start:end]) for words, (start, end) in zip(tokens, strip, strict=True)}
-    length = sum(end - start for start, end in strip) / len(strip)
-    return len(different), 2 * math.log2(1 + length) + BITS_SPARE
+    return len(different), sum(end - start for start, end in strip) / len(strip)
+
+
+def _is_evident(bits: float, different: int, length: float) -> bool:
+    """Tell whether a phrase that stands in all of some different texts is more than chance.
+
+    A phrase of b bits comes up by chance about length / 2^b times in a text: what finding it in one more text says is
+    b - log2(length) bits, though never less than that of a coin that shows once what it might have shown twice.
+    There are about `length` phrases that might have been found.
+    """
+    places = math.log2(1 + length)
+    return bits > 0 and max(BITS_LEAST, bits - places) * (different - 1) >= places + BITS_SPARE
 
 
 def _bits(gram: Gram) -> float:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import xxhash
 
 from schemas import ids
+from schemas.prompts import Assignment
 from streams.prompts.canonicalization.slots import Sketch
 from streams.prompts.canonicalization.template import Template
 
@@ -34,6 +35,10 @@ FIRST_LESSON = 6  # members; before, a template would be mostly accident
 FIRST_LOOK = 8  # members of a version before the newest are looked at
 HISTORY_MAX = 8  # earlier versions that stragglers are still read with
 
+
+# The centre of a young cluster still moves: how near its first members were to it says nothing.
+MEANING_MEMBERS_MIN = 48
+MEANING_UNKNOWN = 0
 
 # How a member was read: by the current version, by an earlier one, by none.
 CURRENT, EARLIER, STRANGE = 0, 1, 2
@@ -100,6 +105,11 @@ class ClusterState:
     odd: list[int] = field(default_factory=list)
     changed: set[int] = field(default_factory=set)  # places of the pool written since the last save
     stored: set[int] = field(default_factory=set)  # places that have a row
+
+    def meaning_of(self, assignment: Assignment) -> int:
+        """Return how near a new member is to the centre, as a `Sample` keeps it."""
+        settled = self.members >= MEANING_MEMBERS_MIN
+        return round(assignment.decision.nearest_meaning * 1e6) if settled else MEANING_UNKNOWN
 
     @property
     def version(self) -> Version | None:

@@ -18,6 +18,7 @@ Rules
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +28,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from streams.prompts.canonicalization.cluster import CURRENT, RECENT_MAX, ClusterState, Sample
+from streams.prompts.canonicalization.cluster import CURRENT, MEANING_UNKNOWN, RECENT_MAX, ClusterState, Sample
 
 DEVIATIONS_MIN = 4.0  # see rule 2
 BASE_VALUES_MIN = 12  # fewer do not show how much values vary anyway
@@ -39,6 +40,12 @@ EDGE_CHARS = 200  # of a long value, from each end
 SCALE = 256  # of a profile's length, in whole numbers
 MARKS_SCALE = 64
 MEANING_STEP = 100  # millionths of a cosine: finer differences are rounding
+
+# Kinds of bytes in UTF-8, in the order `profile` counts them; what no pattern names is `other` (0) or foreign (7).
+KINDS = ("", " \t\r", "\n", string.digits, string.ascii_uppercase, string.punctuation.replace("?", ""), "?", "")
+KIND_OF_BYTE = np.array([7 * (byte >= 128) for byte in range(256)])
+for _kind, _characters in enumerate(KINDS):
+    KIND_OF_BYTE[[ord(character) for character in _characters]] = _kind
 
 Whole = NDArray[np.float64]  # holds whole numbers below 2**53 only, so that BLAS may add them in any order
 
@@ -93,12 +100,15 @@ def moved(state: ClusterState) -> Drift | None:
 
 def _meaning_moved(base: Sequence[Sample], newest: Sequence[Sample]) -> Drift | None:
     """Return a drift if the newest members lie farther off the cluster's centre than the earlier ones did."""
-    nearness = np.array([sample.meaning // MEANING_STEP for sample in (*base, *newest)], dtype=np.float64)
-    before, after = nearness[: len(base)], nearness[len(base) :]
+    known = [sample.meaning // MEANING_STEP for sample in base if sample.meaning != MEANING_UNKNOWN]
+    if len(known) < BASE_VALUES_MIN:
+        return None
+    nearness = np.array([*known, *(sample.meaning // MEANING_STEP for sample in newest)], dtype=np.float64)
+    before, after = nearness[: len(known)], nearness[len(known) :]
     # The centre follows its members, so coming nearer is its doing; only falling behind is theirs.
     if int(after.sum()) * len(before) >= int(before.sum()) * len(after):
         return None
-    deviations = deviations_of(_alike_by_distance(nearness[:, None], floor=1), len(base))
+    deviations = deviations_of(_alike_by_distance(nearness[:, None], floor=1), len(known))
     return Drift(None, deviations, (), ()) if deviations >= DEVIATIONS_MIN else None
 
 
@@ -117,25 +127,26 @@ def _profile(sample: Sample, slot: int, value: str) -> tuple[Whole, Whole]:
 def profile(value: str) -> tuple[Whole, Whole]:
     """Return how a value is written: its character sequences, and its marks."""
     edges = value if len(value) <= 2 * EDGE_CHARS else value[:EDGE_CHARS] + value[-EDGE_CHARS:]
-    raw = np.frombuffer(f" {edges} ".encode("utf-8", "surrogatepass"), dtype=np.uint8).astype(np.uint64)
-    pairs = (raw[:-1] * 257 + raw[1:]) * 40_503
-    triples = (raw[:-2] * 65_537 + raw[1:-1] * 257 + raw[2:]) * 48_271 + 7
-    counts = np.bincount(
-        ((np.concatenate([pairs, triples]) >> np.uint64(3)) % BUCKETS).astype(np.int64), minlength=BUCKETS
-    )
+    raw = np.frombuffer(f" {edges} ".encode("utf-8", "surrogatepass"), dtype=np.uint8)
+    wide = raw.astype(np.uint64)
+    pairs = (wide[:-1] * 257 + wide[1:]) * 40_503
+    triples = (wide[:-2] * 65_537 + wide[1:-1] * 257 + wide[2:]) * 48_271 + 7
+    buckets = (np.concatenate([pairs, triples]) >> np.uint64(3)) % BUCKETS
     # The square root keeps one frequent sequence from being the whole profile.
-    roots = np.sqrt(counts)
-    sequences = np.rint(roots * (SCALE / math.sqrt(max(1, int(counts.sum())))))
-    chars = max(1, len(edges))
-    words = edges.split()
+    roots = np.sqrt(np.bincount(buckets.astype(np.int64), minlength=BUCKETS))
+    sequences = np.rint(roots * (SCALE / math.sqrt(max(1, len(buckets)))))
+    counts = np.bincount(KIND_OF_BYTE[raw], minlength=len(KINDS)).tolist()
+    other, space, line, digit, upper, mark, question, foreign = counts
+    chars = len(raw)
     marks = [
         math.log1p(len(value)) / 2,
-        4 * sum(map(str.isdigit, edges)) / chars,
-        4 * sum(map(str.isupper, edges)) / chars,
-        math.log1p(edges.count("\n")),
-        4 * sum(not char.isalnum() and not char.isspace() for char in edges) / chars,
-        sum(map(len, words)) / max(1, len(words)) / 5,
-        float("?" in edges),
+        4 * digit / chars,
+        4 * upper / chars,
+        math.log1p(line),
+        4 * (mark + question) / chars,
+        (other + upper + digit + foreign) / (space + line) / 5,  # about the length of a word
+        float(question > 0),
+        foreign / chars,
     ]
     return sequences, np.rint(np.array(marks) * MARKS_SCALE)
 

@@ -27,7 +27,7 @@ def learn_on(tenant: Tenant, state: ClusterState, assignment: Assignment, *, liv
     prompt = assignment.prompt
     values = state.template.parse(prompt.text) if state.template else None
     text = shortened(prompt.text, state.template, values)
-    state.keep(Sample(prompt.prompt_id, text, round(assignment.decision.nearest_meaning * 1e6), CURRENT), recent=live)
+    state.keep(Sample(prompt.prompt_id, text, state.meaning_of(assignment), CURRENT), recent=live)
     state.steady = state.steady + 1 if values is not None else 0
     if state.members >= state.learn_at or (values is None and state.members >= MEMBERS_MIN):
         state.learn_at = 2 * state.members
@@ -50,7 +50,7 @@ def learn_on(tenant: Tenant, state: ClusterState, assignment: Assignment, *, liv
 
 def relearn(state: ClusterState) -> Template:
     """Learn a cluster's template from its kept texts."""
-    learnt = learn([sample.text for sample in state.samples()])
+    learnt = learn([sample.text for sample in state.samples()], state.template)
     if state.template is None or learnt.constants != state.template.constants:
         state.template, state.steady = name_slots(learnt), 0
     return state.template

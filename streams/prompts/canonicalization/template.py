@@ -17,8 +17,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from streams.prompts.canonicalization.alignment import align, tokenize
+from streams.prompts.canonicalization.alignment import Alignment, align, of_one_template, tokenize
 
+NOTHING_SHARED = Alignment((), starts_with_run=False, ends_with_run=False)
 SLOT_MARK = re.compile(r"\{\{[^{}]*\}\}")
 
 SENTENCE_END = re.compile(r"[ \t]*[.?!。？！…]+")
@@ -89,20 +90,35 @@ def literals(constants: Iterable[str]) -> set[str]:
     return {mark[2:-2].strip() for constant in constants for mark in SLOT_MARK.findall(constant)}
 
 
-def learn(texts: Sequence[str]) -> Template:
-    """Return the template of texts filled from one, its slots not named yet."""
+def learn(texts: Sequence[str], known: Template | None = None) -> Template:
+    """Return the template of texts filled from one, its slots not named yet.
+
+    Where a known template reads all the texts, its constants stand, and only what is in its slots is compared.
+    """
     different = sorted(set(texts), key=lambda text: (len(text), text))
     if len(different) == 1:
         return Template((different[0],))
-    alignment = align(different)
-    constants = list(alignment.runs)
-    if not alignment.starts_with_run:
-        constants.insert(0, "")
-    if not alignment.ends_with_run:
-        constants.append("")
-    if len(constants) < 2:  # strangers aside, all texts are one
-        constants = constants or ["", ""]
-    return _tidy(Template(tuple(constants)), alignment.kept)
+    columns = _columns(known, different) if known is not None and known.slots else []
+    if columns and len(columns[0]) == len(different):
+        return _tidy(_with_shared(known or Template(("", "")), columns), different)
+    kept = of_one_template(different)
+    return _tidy(_with_shared(Template(("", "")), [tuple(kept)]), kept)
+
+
+def _with_shared(template: Template, columns: Sequence[tuple[str, ...]]) -> Template:
+    """Make constants of what all values of a slot share."""
+    constants = [template.constants[0]]
+    for values, behind in zip(columns, template.constants[1:], strict=True):
+        shared = align(values) if all(values) else NOTHING_SHARED
+        runs = list(shared.runs)
+        if len(runs) == 1 and shared.starts_with_run and shared.ends_with_run:
+            constants[-1] += runs[0] + behind  # it was no slot at all
+            continue
+        if shared.starts_with_run:
+            constants[-1] += runs.pop(0)
+        tail = runs.pop() if shared.ends_with_run else ""
+        constants += [*runs, tail + behind]
+    return Template(tuple(constants))
 
 
 def _tidy(template: Template, texts: Sequence[str]) -> Template:

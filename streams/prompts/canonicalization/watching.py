@@ -17,7 +17,7 @@ from streams.prompts.canonicalization.slots import name_slots
 from streams.prompts.canonicalization.template import Template, learn
 from streams.prompts.canonicalization.tenant import Tenant
 
-LOOK_EVERY = 6  # members between two looks at the newest ones, while a version is young
+LOOK_EVERY = 8  # members between two looks at the newest ones, while a version is young
 LOOK_SHARE = 16  # later, one look each time this part of the version's members came anew
 STRANGE_EVERY = 4  # strange members between two attempts to make sense of them
 DOMINANT_SHARE = 0.6  # of the newest members that are strange when the caller has moved to another wording
@@ -34,9 +34,7 @@ def watch(
     if read.reading == CURRENT and read.values is not None:
         state.count(read.values)
     text = shortened(prompt.text, read.version.template, read.values)
-    state.keep(
-        Sample(prompt.prompt_id, text, round(assignment.decision.nearest_meaning * 1e6), read.reading), recent=live
-    )
+    state.keep(Sample(prompt.prompt_id, text, state.meaning_of(assignment), read.reading), recent=live)
     state.since_version += 1
     if read.reading == STRANGE:
         state.strange += 1
