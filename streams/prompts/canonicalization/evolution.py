@@ -64,6 +64,11 @@ def compare(before: Template, after: Template) -> Difference:
     return Difference(gained, 1 - lost / max(1, fixed), sum(word != SLOT for word in new), rejoined)
 
 
+def is_same(one: Template, other: Template) -> bool:
+    """Tell whether two templates have the same words around their slots."""
+    return not compare(one, other).gained and not compare(other, one).gained
+
+
 def _touches_slot(words: list[str], start: int, end: int) -> bool:
     return SLOT in words[max(0, start - 1) : start] or SLOT in words[end : end + 1]
 

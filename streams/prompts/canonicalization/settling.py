@@ -11,7 +11,7 @@ from schemas.prompts import Assignment
 from streams.prompts.canonicalization import versions
 from streams.prompts.canonicalization.announcements import announce
 from streams.prompts.canonicalization.cluster import CURRENT, ClusterState, Sample, shortened
-from streams.prompts.canonicalization.evolution import gave_way, is_overdue
+from streams.prompts.canonicalization.evolution import gave_way, is_overdue, is_same
 from streams.prompts.canonicalization.families import RELATED_MIN, SIBLING_MIN
 from streams.prompts.canonicalization.slots import name_slots
 from streams.prompts.canonicalization.template import Template, learn
@@ -64,7 +64,11 @@ def _elder(tenant: Tenant, state: ClusterState, template: Template) -> ClusterSt
             return None
         older = elder.born_at < state.born_at and elder.succeeded_by is None
         follows = older and gave_way(elder.arrivals, state.born_at, state.members)
-        if follows and not _reads(template, elder) and not any(_reads(v.template, state) for v in elder.versions):
+        if (
+            follows
+            and not _reads(template, elder)
+            and not any(is_same(known.template, template) for known in elder.versions)
+        ):
             return elder
     return None
 
