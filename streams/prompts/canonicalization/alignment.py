@@ -34,11 +34,13 @@ TOKEN = re.compile(
     rf"|[^\w\s]|_"  # any other mark
 )
 
-GRAM_SIZES = (6, 4, 3, 2, 1)  # lengths of landmarks, surest first
+GRAM_SIZES = (4, 2, 1)  # lengths of landmarks, surest first
 SERIES_SIZES = (3, 2, 1)  # lengths of phrases that stand equally often in every text: the marks of a list
 LEVELS = len(GRAM_SIZES) + len(SERIES_SIZES)
 SERIES_TEXTS_MIN = 8  # different texts from which an equal number of repetitions is no accident
-TOKENS_MAX = 14_000  # of all texts together: bounds one alignment to about 20 ms
+TOKENS_MAX = 6_000  # of all texts together: bounds one alignment to some 15 ms
+NEAR_TOKENS = 20  # beside a run, by which texts are told apart there
+RUN = "\x00"  # stands for the run between them
 TEXTS_MIN = 6  # that are aligned however long they are
 STRANGER_SHARE_MAX = 0.2  # of texts that may be left out; with more, the texts simply have less in common
 STRANGER_LANDMARKS_MIN = 0.7  # share of the sure landmarks a text must hold
@@ -60,6 +62,7 @@ class Alignment:
 
 Gram = tuple[str, ...]
 Place = tuple[int, ...]  # one position a text
+Known = dict[Gram, int]  # where phrases stand in a text: their first places, or their last ones
 Strip = list[tuple[int, int]]  # for each text, the range of its tokens still to be aligned
 
 
@@ -97,14 +100,21 @@ def _without_accidents(
     kept = list(runs)
     number = int(starts)
     while number < len(kept) - int(ends):
-        beside = []
+        beside, length = set(), 0
         for text, words in enumerate(tokens):
+            first, last = kept[number][0][text], kept[number][-1][text]
             start = kept[number - 1][-1][text] + 1 if number else 0
             end = kept[number + 1][0][text] if number + 1 < len(kept) else len(words)
-            beside.append((tuple(words[start : kept[number][0][text]]), tuple(words[kept[number][-1][text] + 1 : end])))
-        length = sum(len(before) + len(after) for before, after in beside) / len(beside)
+            length += end - last + first - start
+            beside.add(
+                (
+                    *words[max(start, first - NEAR_TOKENS) : first],
+                    RUN,
+                    *words[last + 1 : min(end, last + 1 + NEAR_TOKENS)],
+                )
+            )
         bits = _bits(tuple(tokens[0][place[0]] for place in kept[number]))
-        if bits and not _is_evident(bits, len(set(beside)), length):
+        if bits and not _is_evident(bits, len(beside), length / len(tokens)):
             del kept[number]
             number = max(int(starts), number - 1)
         else:
@@ -182,8 +192,8 @@ def _strip_edges(tokens: list[list[str]], strip: Strip) -> tuple[Strip, list[Pla
 
 def _landmarks(tokens: list[list[str]], strip: Strip, size: int) -> list[Place]:
     """Return non-overlapping landmarks of a strip in order, each as its place in every text."""
-    firsts: list[dict[Gram, int]] = []
-    lasts: list[dict[Gram, int]] = []
+    firsts: list[Known] = []
+    lasts: list[Known] = []
     shared: set[Gram] | None = None
     for words, (start, end) in zip(tokens, strip, strict=True):
         grams = list(zip(*(words[start + shift : end] for shift in range(size)), strict=False))
@@ -261,8 +271,8 @@ def _bits(gram: Gram) -> float:
 
 def _ordered(
     candidates: list[Gram],
-    firsts: list[dict[Gram, int]],
-    lasts: list[dict[Gram, int]],
+    firsts: list[Known],
+    lasts: list[Known],
     tokens: list[list[str]],
     strip: Strip,
     size: int,
@@ -282,29 +292,22 @@ def _ordered(
     at = [start for start, _ in strip]
     for gram in candidates:
         if support[gram] >= UNIQUE_SHARE_MIN * len(tokens):
-            place = _place_of(gram, firsts, tokens, at, strip, size)
+            place = _place_of(gram, pairs, tokens, at)
             if place is not None:
                 landmarks.append(place)
                 at = [position + size for position in place]
     return landmarks
 
 
-def _place_of(
-    gram: Gram,
-    firsts: list[dict[Gram, int]],
-    tokens: list[list[str]],
-    at: list[int],
-    strip: Strip,
-    size: int,
-) -> Place | None:
+def _place_of(gram: Gram, known: list[tuple[Known, Known]], tokens: list[list[str]], at: list[int]) -> Place | None:
     """Return where a phrase first stands behind `at` in every text, or None."""
     place = []
-    for first, words, start, (_, end) in zip(firsts, tokens, at, strip, strict=True):
-        position = max(first[gram], start)
-        while position + size <= end and tuple(words[position : position + size]) != gram:
-            position += 1
-        if position + size > end:
+    for (first, last), words, start in zip(known, tokens, at, strict=True):
+        position, final = first[gram], last[gram]
+        if final < start:
             return None
+        while position < start or tuple(words[position : position + len(gram)]) != gram:
+            position = words.index(gram[0], max(position + 1, start), final + 1)
         place.append(position)
     return tuple(place)
 

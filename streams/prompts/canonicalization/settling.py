@@ -29,7 +29,8 @@ def learn_on(tenant: Tenant, state: ClusterState, assignment: Assignment, *, liv
     text = shortened(prompt.text, state.template, values)
     state.keep(Sample(prompt.prompt_id, text, state.meaning_of(assignment), CURRENT), recent=live)
     state.steady = state.steady + 1 if values is not None else 0
-    if state.members >= state.learn_at or (values is None and state.members >= MEMBERS_MIN):
+    due = state.members >= state.learn_at or (values is None and state.members >= MEMBERS_MIN)
+    if due:
         state.learn_at = 2 * state.members
         relearn(state)
     if state.template is None or state.members < MEMBERS_MIN or state.steady < STEADY_MIN:
@@ -38,7 +39,8 @@ def learn_on(tenant: Tenant, state: ClusterState, assignment: Assignment, *, liv
     overdue = elder is not None and is_overdue(elder.arrivals, tenant.clock)
     if elder is not None and not overdue and state.members < WAITING_MEMBERS_MAX:
         return []  # it is still open whether this one follows that one
-    template = relearn(state)  # from all there is; settled only if that changes nothing
+    # From all there is; settled only if that changes nothing.
+    template = state.template if due else relearn(state)
     if state.steady < STEADY_MIN:
         return []
     state.begin(template, versions.FIRST)

@@ -217,12 +217,14 @@ def type_of(values: Sequence[str]) -> tuple[SlotType, dict[str, Any], float]:
     return (SlotType.TEXT_SHORT if median <= SHORT_CHARS_MAX else SlotType.TEXT_LONG), {}, 1.0
 
 
+CODE_CHARS_MAX = 400  # of a value that are looked at for marks of a programming language
 MAJORITY_CODE = 0.7  # snippets are short: not each one shows what it is
 
 
 def code_language(value: str) -> str | None:
     """Return the programming language a value looks like, or None."""
-    scores = {language: len(marks.findall(value)) for language, marks in CODE_MARKS.items()}
+    start = value[:CODE_CHARS_MAX]
+    scores = {language: len(marks.findall(start)) for language, marks in CODE_MARKS.items()}
     best = max(sorted(scores), key=lambda language: scores[language])
     return best if scores[best] >= 2 or (scores[best] == 1 and ("\n" in value or best == "sql")) else None
 
