@@ -123,7 +123,7 @@ def test_a_steady_stream_raises_no_alarm() -> None:
 def test_the_newest_member_and_its_place_stand_in_the_event() -> None:
     created = events(run(members(letters(30))))[0]
     assert created.prompt_id == f"p{created.offset}"
-    assert created.detected_by == "canonicalization/1 settling"
+    assert created.detected_by == "canonicalization/1 policy/1 settling"
 
 
 def test_every_settled_prompt_is_filled_again_byte_for_byte() -> None:

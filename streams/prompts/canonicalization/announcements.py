@@ -5,6 +5,7 @@ Pure. Ids follow from the cluster, the version and the cluster's newest member, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from schemas import ids
@@ -14,6 +15,14 @@ from streams.prompts.canonicalization.families import Family, description_of, na
 from streams.prompts.canonicalization.slots import describe
 
 ALGORITHM = "canonicalization/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """In whose name is announced, and under which policy."""
+
+    tenant: str
+    policy_version: str
 
 
 def template_version(tenant: str, state: ClusterState, family: Family | None) -> TemplateVersion:
@@ -42,7 +51,7 @@ def template_version(tenant: str, state: ClusterState, family: Family | None) ->
 
 
 def announce(
-    tenant: str,
+    voice: Voice,
     state: ClusterState,
     kind: EvolutionType,
     reason: str,
@@ -66,7 +75,7 @@ def announce(
     return EvolutionEvent(
         event_id=ids.event_id(subject or state.cluster_id, kind.value, number if versioned else None, state.newest_id),
         type=kind,
-        tenant=tenant,
+        tenant=voice.tenant,
         cluster_id=state.cluster_id,
         family_id=state.family_id,
         template_id=newest.template_id if newest else None,
@@ -75,10 +84,10 @@ def announce(
         new_version=number if versioned else None,
         reason=reason,
         diff=diff,
-        detected_by=f"{ALGORITHM} {detected_by}",
+        detected_by=f"{ALGORITHM} policy/{voice.policy_version} {detected_by}",
         occurred_at_ms=state.occurred_at_ms,
         partition=state.partition,
         offset=state.offset,
-        template=template_version(tenant, state, family) if versioned else None,
+        template=template_version(voice.tenant, state, family) if versioned else None,
         details=details or {},
     )

@@ -35,7 +35,6 @@ FIRST_LESSON = 6  # members; before, a template would be mostly accident
 FIRST_LOOK = 8  # members of a version before the newest are looked at
 HISTORY_MAX = 8  # earlier versions that stragglers are still read with
 
-
 # The centre of a young cluster still moves: how near its first members were to it says nothing.
 MEANING_MEMBERS_MIN = 48
 MEANING_UNKNOWN = 0

@@ -23,15 +23,14 @@ from streams.prompts.canonicalization.template import Template, learn
 AGREEING_MIN = 8  # members that must agree before a new version is believed
 COVERED_MIN = 0.8  # of them that the proposed template must parse
 FAMILIAR_SHARE_MAX = 0.25  # of earlier texts in which "new" words may occur
-GAINED_WORDS_MIN = 1
 RARE_SHARE_MAX = 0.1  # of earlier texts in which a word may occur that is new to the newest ones
 WORD = re.compile(r"[^\W_]{2,}")
 OVERDUE_MISSING = 4.6  # expected members that did not come: a chance of e^-4.6 = 1 %
 OVERDUE_ARRIVALS = 8  # newest arrivals the rate is taken from
 RAMP_MEMBERS_MAX = 4  # arrivals of an elder cluster while the next version is rolled out
-PHRASE_WORDS_MIN = 2
+PHRASE_WORDS_MIN = 2  # one word may be what all values of a topic have in common
 LABEL = re.compile(r"\n\W*\w+|\w\s*[:：]")
-SLOT = "\x00"
+SLOT = "\x00"  # stands for a slot among the words of a template
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Difference:
 
     @property
     def is_change(self) -> bool:
-        return self.gained >= GAINED_WORDS_MIN or self.rejoined
+        return self.gained > 0 or self.rejoined
 
 
 def compare(before: Template, after: Template) -> Difference:
@@ -110,13 +109,8 @@ def _without_familiar(proposed: Template, earlier: Sequence[str], current: Templ
 def _with_known_marks(proposed: Template, current: Template, suspects: Sequence[str]) -> Template:
     """Where a constant has the words of a known one and only more marks, take the known one: marks agree by chance."""
     known = {_core(constant): constant for constant in current.constants if _core(constant)}
-    better = tuple(
-        known[_core(constant)]
-        if known.get(_core(constant), constant) in constant and _core(constant) in known
-        else constant
-        for constant in proposed.constants
-    )
-    changed = Template(better)
+    found = [(constant, known.get(_core(constant), constant)) for constant in proposed.constants]
+    changed = Template(tuple(former if former in constant else constant for constant, former in found))
     readable = all(changed.parse(text) is not None for text in suspects if proposed.parse(text) is not None)
     return changed if readable else proposed
 

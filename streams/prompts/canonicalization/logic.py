@@ -51,7 +51,7 @@ EVENT_OF_CHANGE = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`version` names the policy decisions are made under; a change takes effect at a restart."""
+    """`version` stands in every event: under which policy it was found. A change takes effect at a restart."""
 
     version: str = "1"
 
@@ -80,8 +80,7 @@ class Canonicalization:
     """One tenant's templates."""
 
     def __init__(self, tenant: str, policy: Policy, stored: Iterable[tuple[str, str, bytes]] = ()) -> None:
-        self.policy = policy
-        self.tenant = Tenant(tenant, *rows.load(tenant, stored))
+        self.tenant = Tenant(tenant, policy.version, *rows.load(tenant, stored))
 
     def apply(self, step: ClusteredStep) -> Outcome:
         """Take one step of clustering; return the prompt as its template reads it, and what that showed."""
@@ -179,7 +178,7 @@ class Canonicalization:
 def _reported(tenant: Tenant, state: ClusterState, change: ClusterChange) -> EvolutionEvent:
     """Return the event of a change that clustering made to an announced cluster."""
     return announce(
-        tenant.name,
+        tenant.voice,
         state,
         EVENT_OF_CHANGE[change.kind],
         change.reason or f"clustering reported it as {change.kind.value.lower()}",

@@ -90,13 +90,13 @@ def _created(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
     reason = f"{state.members} prompts were filled from one template, and the last {state.steady} changed nothing in it"
     events = [
         announce(
-            tenant.name, state, EvolutionType.CREATED, reason, detected_by="settling", family=family, versioned=True
+            tenant.voice, state, EvolutionType.CREATED, reason, detected_by="settling", family=family, versioned=True
         )
     ]
     if parent is not None and parent.family_id != state.family_id:
         events.append(
             announce(
-                tenant.name,
+                tenant.voice,
                 state,
                 EvolutionType.FAMILY_SPLIT,
                 "a part that left its cluster does not resemble what stayed",
@@ -117,7 +117,7 @@ def _succeeded(tenant: Tenant, state: ClusterState, elder: ClusterState) -> Evol
     tenant.touch(elder)
     words = versions.in_words(before.template, after.template, kind)
     return announce(
-        tenant.name,
+        tenant.voice,
         state,
         kind,
         f"prompts like these came from another cluster, which fell silent when this one came up: {words}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from schemas import ids
 from schemas.events import EvolutionEvent, EvolutionType
 from streams.prompts.canonicalization import rows
-from streams.prompts.canonicalization.announcements import announce
+from streams.prompts.canonicalization.announcements import Voice, announce
 from streams.prompts.canonicalization.cluster import ClusterState
 from streams.prompts.canonicalization.families import (
     SIBLING_MIN,
@@ -25,11 +25,13 @@ class Tenant:
     def __init__(
         self,
         name: str,
+        policy_version: str,
         clock: int = 0,
         clusters: dict[str, ClusterState] | None = None,
         families: dict[str, Family] | None = None,
     ) -> None:
         self.name = name
+        self.voice = Voice(name, policy_version)
         self.clock = clock
         self.clusters = clusters if clusters is not None else {}
         self.families = families if families is not None else {}
@@ -123,7 +125,7 @@ class Tenant:
         self._touched_families |= {elder.family_id, younger.family_id}
         return [
             announce(
-                self.name,
+                self.voice,
                 bridge,
                 EvolutionType.FAMILY_MERGED,
                 f"templates of '{younger.name}' and '{elder.name}' came to resemble each other",

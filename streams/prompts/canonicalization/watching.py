@@ -100,7 +100,7 @@ def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
     if found is None:
         return []
     event = announce(
-        tenant.name, state, EvolutionType.DRIFT_DETECTED, found.reason, detected_by="drift", details=found.details
+        tenant.voice, state, EvolutionType.DRIFT_DETECTED, found.reason, detected_by="drift", details=found.details
     )
     state.begin_anew()
     return [event]
@@ -118,7 +118,7 @@ def _new_version(
     tenant.touch(state)
     tenant.resemblances.put(state.cluster_id, template)
     event = announce(
-        tenant.name,
+        tenant.voice,
         state,
         kind,
         f"{len(texts)} prompts {finding}: {versions.in_words(before.template, template, kind)}",
