@@ -7,11 +7,13 @@ import sys
 from itertools import pairwise
 
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.events import EvolutionType
 from schemas.prompts import ClusterChangeKind, ClusteredStep
+from streams.prompts.canonicalization.evolution import gave_way
 from streams.prompts.canonicalization.logic import Canonicalization, Policy
 from streams.prompts.canonicalization.template import SLOT_MARK, fill
 from tests.canonical import change, dice, events, letters, members, run, step
@@ -248,3 +250,56 @@ def store(engine: Canonicalization, stored: dict[tuple[str, str], bytes]) -> Non
             stored.pop((table, key), None)
         else:
             stored[table, key] = row
+
+
+def test_the_base_is_a_uniform_sample_whatever_the_order() -> None:
+    texts = letters(300)
+    bases = []
+    for order in (1, 2):
+        steps = members(texts)
+        dice(order).shuffle(steps)
+        engine = Canonicalization("acme", Policy())
+        run(steps, engine)
+        cluster = engine.tenant.clusters["c1"]
+        outside = {f"p{n}" for n in range(300)} - {sample.prompt_id for sample in cluster.recents()}
+        smallest = sorted(outside, key=lambda prompt_id: xxhash.xxh3_64_intdigest(prompt_id.encode()))[
+            : len(cluster.base)
+        ]
+        bases.append([sample.prompt_id for sample in cluster.bases()])
+        assert bases[-1] == smallest
+    assert len(set(bases[0]) & set(bases[1])) > 16
+
+
+def test_a_template_that_still_changes_is_not_announced() -> None:
+    narrow = [text.replace("letter to", "letter to someone in") for text in letters(11)]
+    created = events(run(members(narrow + letters(30, seed=2))))[0]
+    assert created.template is not None
+    assert created.template.members >= 11 + 6, "six members in a row must have changed nothing"
+
+
+def test_a_version_that_bridges_two_families_merges_them_and_that_survives_a_restore() -> None:
+    table = "Given the table below, list every customer from {city} who bought {topic} twice ({tone})."
+    bridge = LETTER.replace("Thank you.", "Thank you very much for all of that in advance, my friend.")
+    steps = [
+        *members(letters(30)),
+        *members(letters(30, template=table), start=100, cluster="c2"),
+        *members(letters(30, seed=3, template=bridge), start=200, cluster="c2"),
+    ]
+    engine = Canonicalization("acme", Policy())
+    outcomes = run(steps[:60], engine)
+    stored: dict[tuple[str, str], bytes] = {}
+    store(engine, stored)  # what is written later must hold all that changes later
+    outcomes += run(steps[60:], engine)
+    store(engine, stored)
+    assert "FAMILY_MERGED" in [event.type.value for event in events(outcomes)]
+    again = Canonicalization("acme", Policy(), [(table, key, row) for (table, key), row in stored.items()])
+    (family,) = again.tenant.families.values()
+    assert {state.family_id for state in again.tenant.clusters.values()} == {family.family_id}
+
+
+def test_a_cluster_that_went_on_beside_another_did_not_give_way_to_it() -> None:
+    steady = list(range(100, 180, 5))
+    assert gave_way(steady, at=178, members=12)
+    assert gave_way(steady, at=165, members=12), "a few more arrive while the new version is rolled out"
+    assert not gave_way(steady, at=120, members=12), "side by side for long"
+    assert not gave_way(steady, at=1_000, members=12), "silent long before"
