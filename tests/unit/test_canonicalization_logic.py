@@ -279,11 +279,11 @@ def test_a_template_that_still_changes_is_not_announced() -> None:
 
 def test_a_version_that_bridges_two_families_merges_them_and_that_survives_a_restore() -> None:
     table = "Given the table below, list every customer from {city} who bought {topic} twice ({tone})."
-    bridge = LETTER.replace("Thank you.", "Thank you very much for all of that in advance, my friend.")
+    bridge = table.replace("Given the table below", "As before, given the table that stands below")
     steps = [
         *members(letters(30)),
         *members(letters(30, template=table), start=100, cluster="c2"),
-        *members(letters(30, seed=3, template=bridge), start=200, cluster="c2"),
+        *members(letters(30, seed=3, template=bridge), start=200, cluster="c1"),
     ]
     engine = Canonicalization("acme", Policy())
     outcomes = run(steps[:60], engine)
