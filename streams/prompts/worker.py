@@ -1,0 +1,122 @@
+"""A worker process: the only place where the agents meet real connectors.
+
+`prepare` makes sure that topics exist and that every schema this program writes is published;
+`build` puts engine, agents and connectors together; `run` blocks until SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from connectors.embedders import EMBEDDERS
+from connectors.embedders.cache import CachedEmbedder
+from connectors.kafka.admin import Admin
+from connectors.kafka.client import aiokafka_configuration
+from connectors.kafka.registry import registry_at
+from connectors.kafka.schema_lookup import SchemaLookup
+from connectors.kafka.schema_topic import SchemaTopic
+from connectors.moderators import MODERATORS
+from schemas.topics import DEAD_LETTERS, PROMPTS, TOPICS
+from streams.engine import frames, health
+from streams.engine.engine import Engine
+from streams.engine.metrics import Metrics
+from streams.engine.ports import Embedder, Moderator, Observer
+from streams.engine.settings import Settings
+from streams.prompts import ingest, topology
+from streams.prompts.canonicalization.logic import Policy as CanonicalizationPolicy
+from streams.prompts.clustering.policy import Policy as ClusteringPolicy
+from streams.prompts.moderation.logic import Policy as ModerationPolicy
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Run a worker until it is told to stop."""
+    started = time.monotonic()
+    metrics = Metrics(topology.COUNTERS)
+    engine = build(settings, metrics)
+    prepare(settings, engine)
+    port = None
+    if settings.metrics.enabled:
+        port = health.serve(settings.metrics.host, settings.metrics.worker_port, metrics.registry, engine.reasons)
+    log.info(
+        "worker started",
+        extra={
+            "app_id": settings.engine.app_id,
+            "brokers": settings.kafka.bootstrap_servers,
+            "embedder": settings.embedding.embedder,
+            "moderator": settings.moderation.moderator,
+            "metrics": f"http://{settings.metrics.host}:{port}/metrics" if port else "off",
+            "start_seconds": round(time.monotonic() - started, 2),
+        },
+    )
+    engine.run()
+    log.info("worker stopped", extra={"app_id": settings.engine.app_id})
+
+
+def build(settings: Settings, observer: Observer) -> Engine:
+    """Return an engine with all agents attached; nothing runs yet."""
+    engine = Engine(settings, aiokafka_configuration(settings.kafka), dead_letters=DEAD_LETTERS.name, observer=observer)
+    lookup = SchemaLookup(SchemaTopic(settings.kafka), registry_at(settings.kafka.schema_registry_url))
+    moderation = settings.moderation
+    topology.build(
+        engine,
+        topology.Parts(
+            read=partial(ingest.read, schemas=lookup),
+            schemas=lookup,
+            moderator=moderator_of(settings),
+            embedder=embedder_of(settings),
+            moderation=ModerationPolicy(
+                moderation.policy_version, moderation.threshold, moderation.thresholds, moderation.tenants
+            ),
+            clustering=ClusteringPolicy(),
+            canonicalization=CanonicalizationPolicy(),
+            partitions=settings.kafka.partitions,
+        ),
+    )
+    return engine
+
+
+def prepare(settings: Settings, engine: Engine) -> None:
+    """Create what topics are missing, changelogs included, and publish the schemas this program writes with."""
+    Admin(settings.kafka).create(
+        [*TOPICS, *engine.changelog_topics()],
+        partitions=settings.kafka.partitions,
+        replication_factor=settings.kafka.replication_factor,
+    )
+    # A later program must still read what this one wrote, so the schema is there before the first record.
+    models = [topic.model for topic in TOPICS if topic.model and (not topic.public or topic is PROMPTS)]
+    asyncio.run(SchemaTopic(settings.kafka).publish(frames.definition_of(model) for model in models))
+
+
+def embedder_of(settings: Settings) -> Embedder:
+    """Return the embedder of the settings behind its cache."""
+    embedding = settings.embedding
+    chosen: dict[str, Any] = {"chunk_chars": embedding.chunk_chars, "chunks_max": embedding.chunks_max}
+    if embedding.embedder == "portkey":
+        chosen |= {"model": embedding.portkey_model, "dimension": embedding.portkey_dimension}
+        chosen |= _gateway(settings)
+    return CachedEmbedder(EMBEDDERS[embedding.embedder](**chosen), entries_max=embedding.cache_entries_max)
+
+
+def moderator_of(settings: Settings) -> Moderator:
+    """Return the moderator of the settings."""
+    moderation = settings.moderation
+    if moderation.moderator == "portkey":
+        return MODERATORS["portkey"](model=moderation.portkey_model, **_gateway(settings))
+    return MODERATORS[moderation.moderator]()
+
+
+def _gateway(settings: Settings) -> Mapping[str, Any]:
+    portkey = settings.portkey
+    return {
+        "api_key": portkey.api_key.get_secret_value(),
+        "virtual_key": portkey.virtual_key.get_secret_value(),
+        "base_url": portkey.base_url,
+        "timeout_s": portkey.timeout_s,
+    }
