@@ -182,9 +182,10 @@ async def test_writing_everything_again_changes_nothing(database: Database, writ
     await writer.write(story)
     expected = database.dump()
     await writer.write(story, moved=False)
+    assert database.dump() == expected
     for record in story:
         await writer.write([record], moved=False)
-    assert database.dump() == expected
+        assert database.dump() == expected, "an old record undid a newer one"
 
 
 async def test_a_frozen_second_sink_cannot_write(
