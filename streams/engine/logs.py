@@ -30,6 +30,12 @@ BEARER = re.compile(r"(?i)\b(bearer\s+|sk-|pk-)[\w.\-]{8,}")
 STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 FIELD_CHARS_MAX = 2_000  # a longer value is cut, so that no log line can carry a prompt by accident
 
+NOISY = (
+    "aiokafka", "faust", "mode", "kafka", "httpx", "httpcore", "asyncio", "alembic",
+    # Faust's services log each start and stop under the module of their class.
+    "streams.engine.app", "streams.engine.tables", "streams.engine.exactly_once.transport",
+)  # fmt: skip
+
 _correlation: ContextVar[dict[str, object]] = ContextVar("correlation", default={})  # noqa: B039  never mutated
 
 
@@ -51,7 +57,7 @@ def configure(level: str, style: Literal["json", "console"]) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # The clients log every rebalance and reconnect at INFO; the engine logs what matters of it.
-    for noisy in ("aiokafka", "faust", "mode", "kafka", "httpx", "httpcore", "asyncio", "alembic"):
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
