@@ -1,8 +1,9 @@
 """What the offline classifier sees of a text: overlapping windows, and hashed character 4-grams of each.
 
 Rules
-  * A text is scored window by window, so that a sentence keeps its weight in a long prompt. Windows
-    overlap; together they cover the whole text, however long.
+  * A text is scored window by window: each paragraph is one, because what a template is filled with mostly
+    stands in a paragraph of its own, and the instruction around it would water it down. A short
+    paragraph joins its neighbour; a long one is cut into windows that overlap. Nothing is left out.
   * A window is lowered, everything but letters and digits becomes one space, and every run of four
     characters counts. No word list, no language: a text in any script has features.
   * A gram falls into one of BUCKETS by a fixed hash, and weighs 1 + log(count), the whole scaled to unit length.
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 WINDOW_CHARS = 1_000  # most of the training texts are shorter
 OVERLAP_CHARS = 200  # so that a sentence cut by one window stands whole in the next
+PARAGRAPH_CHARS_MIN = 30  # less is a heading or a label, and says too little to be scored alone
 GRAM_CHARS = 4
 BUCKETS = 16_384
 
@@ -27,15 +29,17 @@ BUCKETS = 16_384
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 SHIFT = np.uint64(29)
 
+BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
 SEPARATORS = re.compile(r"[\W_]+")
 
 
 def windows(text: str) -> Iterator[str]:
     """Cut a text into windows; a short text is one window."""
-    yield text[:WINDOW_CHARS]
     step = WINDOW_CHARS - OVERLAP_CHARS
-    for start in range(step, len(text) - OVERLAP_CHARS, step):
-        yield text[start : start + WINDOW_CHARS]
+    for paragraph in _paragraphs(text):
+        yield paragraph[:WINDOW_CHARS]
+        for start in range(step, len(paragraph) - OVERLAP_CHARS, step):
+            yield paragraph[start : start + WINDOW_CHARS]
 
 
 def grams(window: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -53,3 +57,13 @@ def grams(window: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     weights = 1.0 + np.log(counts)
     weights /= np.sqrt((weights * weights).sum())
     return buckets.astype(np.int64), weights.astype(np.float32)
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Cut behind blank lines, where at least PARAGRAPH_CHARS_MIN lie on both sides."""
+    start = 0
+    for blank in BLANK_LINE.finditer(text):
+        if blank.end() - start >= PARAGRAPH_CHARS_MIN and len(text) - blank.end() >= PARAGRAPH_CHARS_MIN:
+            yield text[start : blank.end()]
+            start = blank.end()
+    yield text[start:]

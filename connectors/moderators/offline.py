@@ -26,8 +26,8 @@ from connectors.embedders.wordllama import WordllamaEmbedder
 from connectors.moderators.features import grams, windows
 
 FOLDER = Path(__file__).parent
-WEIGHTS = FOLDER / "weights.npz"
-CARD = FOLDER / "weights.json"  # what the weights are: name, categories, measured figures
+WEIGHTS = "weights.npz"
+CARD = "weights.json"  # what the weights are: name, categories, measured figures
 
 # Windows whose vectors are computed together: about 250,000 characters, whatever the texts.
 WINDOWS_MAX = 256
@@ -38,11 +38,11 @@ Scores = NDArray[np.float64]
 class OfflineModerator:
     """Implements the port `Moderator` without network or model download."""
 
-    def __init__(self, weights: Path = WEIGHTS, card: Path = CARD) -> None:
-        described = json.loads(card.read_text(encoding="utf-8"))
+    def __init__(self, folder: Path = FOLDER) -> None:
+        described = json.loads((folder / CARD).read_text(encoding="utf-8"))
         self.name: str = described["name"]
         self.categories: tuple[str, ...] = tuple(described["categories"])
-        with np.load(weights) as arrays:
+        with np.load(folder / WEIGHTS) as arrays:
             self._by_bucket = arrays["by_bucket"].astype(np.float32)
             self._by_dimension = arrays["by_dimension"].astype(np.float32)
             self._constant = arrays["constant"].astype(np.float64)

@@ -9,7 +9,7 @@ Rules
   * Every figure is measured on texts, prompts and templates that neither taught nor chose the operating
     point (FOLDS-fold).
   * The operating point of a category is its best F1 on the samples, moved up where ordinary prompts would
-    suffer; the constant then puts it at a score of 0.5.
+    suffer, and by a margin; the constant then puts it at a score of 0.5.
   * Same data, same weights: the solver starts from zero, the folds are seeded, values are rounded.
 """
 
@@ -31,7 +31,7 @@ from sklearn.metrics import f1_score, precision_recall_curve, precision_score, r
 
 from connectors.embedders.wordllama import WordllamaEmbedder
 from connectors.moderators.features import BUCKETS, grams, windows
-from connectors.moderators.offline import CARD, WEIGHTS
+from connectors.moderators.offline import CARD, FOLDER, WEIGHTS
 
 NAME = "offline-1"
 LABELS = {  # flag in the samples -> category, as the moderation endpoint names it
@@ -52,6 +52,9 @@ INVERSE_PENALTY = 10.0
 VECTOR_SCALE = 0.5  # the 256 dense values would outweigh the grams; chosen by cross-validated AUC
 ORDINARY_WEIGHT = 0.3  # an ordinary prompt is an easy example and there are more of them than of samples
 REJECTED_SHARE_MAX = 0.0002  # of held-out ordinary prompts, a category; eight of them stay well below 0.5 % together
+# Log-odds added to every operating point: traffic repeats its templates, so one template just over the line
+# costs hundreds of prompts at once; being wrong about a template is rarer than about a prompt.
+MARGIN = 0.2
 MEASURED_PROMPTS_MAX = 4_000
 
 Flags = NDArray[np.float64]  # (samples, categories): 1, 0, or NaN for unknown
@@ -70,7 +73,7 @@ class Data:
     measuring_folds: NDArray[np.int64]
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, into: Path = FOLDER) -> None:
     """Train, measure, write."""
     data = read(folder)
     features = Features()
@@ -78,14 +81,13 @@ def main(folder: Path) -> None:
     points = operating_points(data.flags, sample_scores, ordinary_scores)
     constants, by_feature = fit(features.of(data.samples), data.flags, features.of(data.teaching))
     np.savez_compressed(
-        WEIGHTS,
+        into / WEIGHTS,
         by_bucket=by_feature[:, :BUCKETS].T.astype(np.float16),
         by_dimension=(by_feature[:, BUCKETS:].T * VECTOR_SCALE).astype(np.float32),
         constant=np.round(constants - points, 4),
     )
     card = {"name": NAME, "categories": list(LABELS.values())} | figures(data, sample_scores, ordinary_scores)
-    CARD.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(CARD.read_text(encoding="utf-8"))
+    (into / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> Data:
@@ -98,7 +100,9 @@ def read(folder: Path) -> Data:
     taught = [(row["template"], fold_of[row["template_id"]]) for row in families if row["licence"] in PERMISSIVE]
     taught += [(text, number % FOLDS) for number, text in enumerate(noise)]
     filled = _lines(folder / "promptfamilies" / "main.jsonl.gz")
-    measured = [(row["text"], fold_of[row["template_id"]]) for row in filled[:: len(filled) // MEASURED_PROMPTS_MAX]]
+    measured = [
+        (row["text"], fold_of[row["template_id"]]) for row in filled[:: max(len(filled) // MEASURED_PROMPTS_MAX, 1)]
+    ]
     measured += [(text, number % FOLDS) for number, text in enumerate(noise)]
     return Data(
         samples=[row["prompt"] for row in samples],
@@ -168,7 +172,7 @@ def operating_points(flags: Flags, samples: Scores, ordinary: Scores) -> Scores:
         precision, recall, thresholds = precision_recall_curve(flags[known, k], samples[known, k])
         f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
         harmless = np.quantile(ordinary[:, k], 1 - REJECTED_SHARE_MAX)
-        points.append(max(thresholds[np.argmax(f1[:-1])], harmless))
+        points.append(max(thresholds[np.argmax(f1[:-1])], harmless) + MARGIN)
     return np.array(points)
 
 
