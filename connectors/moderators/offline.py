@@ -43,8 +43,9 @@ class OfflineModerator:
         self.name: str = described["name"]
         self.categories: tuple[str, ...] = tuple(described["categories"])
         with np.load(folder / WEIGHTS) as arrays:
-            self._by_bucket = arrays["by_bucket"].astype(np.float32)
-            self._by_dimension = arrays["by_dimension"].astype(np.float32)
+            # Row by row in memory: picking rows would copy a table that is stored by columns, every time.
+            self._by_bucket = arrays["by_bucket"].astype(np.float32, order="C")
+            self._by_dimension = arrays["by_dimension"].astype(np.float32, order="C")
             self._constant = arrays["constant"].astype(np.float64)
         self._embedder = WordllamaEmbedder()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="moderator")
