@@ -123,6 +123,7 @@ SELECT extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY written_at
     extract(epoch FROM percentile_cont(0.95) WITHIN GROUP (ORDER BY written_at - received_at)) * 1000 AS ms_p95,
     extract(epoch FROM max(written_at) - min(received_at)) AS span_s
 FROM prompts
+WHERE received_at >= $1
 """
 
 # What may not be: prompts without a current assignment, chains with a link missing.

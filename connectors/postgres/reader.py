@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from asyncpg import Connection
@@ -18,6 +18,7 @@ from connectors.postgres.connection import Database
 
 MATCHES_MAX = 10  # of a shortened cluster id or a prompt id used by several tenants: enough to show the choice
 EXAMPLES_SHOWN = 5
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +211,14 @@ class Reader:
                 for row in rows
             ]
 
-    async def stats(self) -> Stats:
-        """Return the catalogue in numbers, all of one moment."""
+    async def stats(self, *, since: datetime = EVER) -> Stats:
+        """Return the catalogue in numbers, all of one moment; latencies and span of prompts received since then."""
         async with (
             self._database.connected("counting") as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             counts = await connection.fetchrow(queries.PROMPT_COUNTS)
-            latencies = await connection.fetchrow(queries.LATENCIES)
+            latencies = await connection.fetchrow(queries.LATENCIES, since)
             return Stats(
                 rows=await _amounts(connection, queries.ROWS),
                 events=await _amounts(connection, queries.EVENT_COUNTS),

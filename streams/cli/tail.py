@@ -83,8 +83,8 @@ def _events(*, from_beginning: bool) -> Iterator[bytes]:
                 continue
             if message.error():
                 raise KafkaException(message.error())
-            if message.value() is not None:
-                yield message.value()
+            if (value := message.value()) is not None:
+                yield value
     except KafkaException as error:
         raise ServiceUnavailable(
             f"reading evolution-events from {settings.kafka.bootstrap_servers}: {error.args[0].str()}",
