@@ -8,10 +8,15 @@ between constants; wording brings constants of its own beside text that still va
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from enum import IntEnum
+
+from streams.prompts.clustering.sketch import located
 
 # Changing one word changes three shingles: fewer other shingles than this between two parts is only their seam.
 SEAM = 3
+# Marks after which a template usually puts a value: labels, assignments, quotations, brackets.
+OPENING = frozenset(":：=\"“”'‘`([{<>|「『《【（")
 
 
 class Layout(IntEnum):
@@ -37,6 +42,48 @@ def lay(order: list[int], group: AbstractSet[int], constants: AbstractSet[int]) 
         fills += 1
         edge = edge or "outside" in around
     return Layout.EDGE if edge or fills > 1 else Layout.VALUE
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One gap between constants that a group fills: its length in tokens, and the constant tokens on both sides."""
+
+    before: str | None
+    after: str | None
+    length: int
+
+    @property
+    def delimited(self) -> bool:
+        """Whether the text around says that a value stands here: a label, a quotation, a line of its own."""
+        opened = self.before is not None and (self.before in OPENING or self.before[0] == "\n")
+        return opened and (self.after is None or not self.after[0].isalnum())
+
+
+def fills(text: str, group: AbstractSet[int], constants: AbstractSet[int], unique: AbstractSet[int]) -> list[Fill]:
+    """Return the gaps that `group` fills in a text; `unique` are the shingles that its sketch knows.
+
+    One or two constants amid a fill are a turn of phrase that two values happen to share.
+    """
+    places = [(token, shingle) for token, shingle in located(text) if shingle in unique]
+    spans: list[list[int]] = []
+    pending = SEAM  # constants since the last span
+    for place, (_, shingle) in enumerate(places):
+        if shingle in constants:
+            pending += 1
+        elif shingle in group:
+            if pending >= SEAM:
+                spans.append([place, place])
+            spans[-1][1] = place
+            pending = 0
+    # A shingle's middle token is constant still where a group sets in, and again where it ends.
+    return [
+        Fill(
+            places[start][0] if start else None,
+            places[end][0] if end + 1 < len(places) else None,
+            end - start + 1,
+        )
+        for start, end in spans
+    ]
 
 
 def _runs(order: list[int], group: AbstractSet[int], constants: AbstractSet[int]) -> list[tuple[str, int]]:

@@ -23,7 +23,7 @@ POSTINGS_MAX = 256  # a shingle that more clusters than this hold does not tell 
 CONTAINED_PERCENT = 70  # of the lighter of two sets, from which one is said to contain the other
 SHORT_SHINGLES_MAX = 12  # a prompt of fewer tokens may be placed by meaning
 # A template's ends are its most reliable constants: the factor for signatures that hold none, one, both of them.
-ANCHOR_FACTORS = (0.4, 1.0, 1.5)
+ANCHOR_FACTORS = (0.2, 1.0, 2.5)
 
 
 @dataclass(slots=True)

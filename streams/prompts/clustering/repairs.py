@@ -14,7 +14,7 @@ from itertools import chain
 
 from schemas.prompts import ClusterChangeKind
 from streams.prompts.clustering.cluster import Cluster, Kept
-from streams.prompts.clustering.layout import Layout, lay
+from streams.prompts.clustering.layout import Fill, Layout, fills, lay
 from streams.prompts.clustering.match import covers, explains_better, match, weigh_cluster
 from streams.prompts.clustering.moves import Moves
 from streams.prompts.clustering.policy import BIT
@@ -25,7 +25,10 @@ CHECK_GROWTH_MAX = 256
 SPLIT_MEMBERS_MIN = 6
 SAME_GROUP_PERCENT = 80  # of the members of two shingles that must be the same for one group
 GROUPS_MAX = 150  # sets of members looked at as candidates for a part
-NEIGHBOURS_MAX = 6  # clusters compared for a merge
+DISTINCTIVE_BITS = 40  # constants that say by themselves which template a prompt was filled from
+FILLS_MAX = 3  # gaps whose values may go together: a document with its title and its date
+WORD_FILL_MAX = 5  # shingles that a word or two change
+NEIGHBOURS_MAX = 12  # clusters compared for a merge
 
 
 @dataclass(slots=True)
@@ -127,7 +130,7 @@ def _parts(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[_Part]:
         if 100 * weight < policy.group_weight_percent * base and not heavy:
             continue
         layout = min(lay(kept.sketch.order, group, signature) for kept in holders[:3])
-        if layout is Layout.VALUE and weight < base:
+        if layout is Layout.VALUE:
             continue
         found.append((weight * len(holders), members, heavy, layout))
     found.sort(key=lambda part: (-part[0], part[1]))
@@ -188,10 +191,24 @@ def merge(moves: Moves, cluster: Cluster) -> Cluster:
 
 
 def _differs_in_values(moves: Moves, cluster: Cluster, shared: frozenset[int], weight: int) -> bool:
-    if 2 * weight < moves.state.evidence.weigh(cluster.signature):
-        return False
+    """Tell whether what a cluster has beside the shared constants is the value of a slot."""
+    state = moves.state
     own = cluster.signature - shared
-    return all(lay(kept.sketch.order, own, shared) is Layout.VALUE for kept in cluster.sample()[-3:])
+    newest = cluster.sample()[-3:]
+    if 2 * weight >= state.evidence.weigh(cluster.signature) and all(
+        lay(kept.sketch.order, own, shared) is Layout.VALUE for kept in newest
+    ):
+        return True
+    if weight < DISTINCTIVE_BITS * BIT:
+        return False
+    return all(_all_values(fills(kept.prompt.text, own, shared, kept.shingles)) for kept in newest)
+
+
+def _all_values(gaps: list[Fill]) -> bool:
+    """A value may be heavier than the template, if delimiters say that it is one; one word may stand without them."""
+    large = [gap for gap in gaps if gap.length > WORD_FILL_MAX]
+    inner = all(gap.before is not None and gap.after is not None for gap in gaps if gap.length <= WORD_FILL_MAX)
+    return len(large) <= FILLS_MAX and inner and all(gap.delimited for gap in large)
 
 
 def claim(moves: Moves, cluster: Cluster) -> None:

@@ -44,7 +44,8 @@ _FIRST, _SECOND, _THIRD, _LAST = (
     np.uint64(0x3C6EF372FE94F82B),
     np.uint64(0xA54FF53A5F1D36F1),
 )
-_EDGE, _GAP = 1, 2  # ids of what is not a token: the outside of a prompt, the middle left out of a long one
+_EDGE_IDENTITY = 1  # of what lies outside a prompt
+_GAP = "\0"  # stands for the middle left out of a long prompt; no pattern above gives it as a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Sketch:
     shingles: frozenset[int]
 
 
-class _TokenIds(dict[str, int]):
+class _TokenIdentities(dict[str, int]):
     """Hashes of tokens, computed once."""
 
     def __missing__(self, token: str) -> int:
@@ -65,12 +66,12 @@ class _TokenIds(dict[str, int]):
         return identity
 
 
-_token_ids = _TokenIds()
+_token_identities = _TokenIdentities()
 
 
 def sketch(text: str) -> Sketch:
     """Return the sketch of a prompt's text."""
-    order: list[int] = _mix(_identities(text)).tolist()
+    order: list[int] = _mix(_tokens_and_identities(text)[1]).tolist()
     if len(order) > SHINGLES_MAX:
         half = SHINGLES_MAX // 2
         order = order[:half] + order[-half:]
@@ -79,6 +80,12 @@ def sketch(text: str) -> Sketch:
         order = [shingle for shingle, count in Counter(order).items() if count == 1]
         distinct = frozenset(order)
     return Sketch(order, distinct)
+
+
+def located(text: str) -> list[tuple[str, int]]:
+    """Return the tokens of a text, each with the shingle it is the middle of."""
+    parts, identities = _tokens_and_identities(text)
+    return list(zip(parts, _mix(identities).tolist(), strict=True))
 
 
 def anchors(shingles: frozenset[int] | set[int]) -> int:
@@ -96,14 +103,14 @@ def tokens(text: str) -> list[str]:
     return (_MIXED_TOKENS if unspaced else _SPACED_TOKENS).findall(lowered)
 
 
-def _identities(text: str) -> NDArray[np.uint64]:
+def _tokens_and_identities(text: str) -> tuple[list[str], NDArray[np.uint64]]:
     if len(text) <= SKETCHED_CHARS_MAX:
-        parts = [_EDGE, *map(_token_ids.__getitem__, tokens(text)), _EDGE]
+        parts = tokens(text)
     else:
         half = SKETCHED_CHARS_MAX // 2
-        head, tail = tokens(text[:half]), tokens(text[-half:])
-        parts = [_EDGE, *map(_token_ids.__getitem__, head), _GAP, *map(_token_ids.__getitem__, tail), _EDGE]
-    return np.array(parts, dtype=np.uint64)
+        parts = [*tokens(text[:half]), _GAP, *tokens(text[-half:])]
+    identities = [_EDGE_IDENTITY, *map(_token_identities.__getitem__, parts), _EDGE_IDENTITY]
+    return parts, np.array(identities, dtype=np.uint64)
 
 
 def _mix(identities: NDArray[np.uint64]) -> Shingles:
