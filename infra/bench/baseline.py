@@ -3,8 +3,9 @@
 Written as Faust's own guide teaches it: one agent a stage, one JSON event a prompt, models as
 records, tables for state, at-least-once. It does the same real work (the same classifier, the
 same embedder, cosine clustering with table-backed centroids, an aligned template a cluster) and
-ends in Postgres in batches. What differs is what promptloom is about: frames instead of events,
-units of work, the structural algorithm. Run as a child process by `python -m infra.bench`:
+ends in Postgres in batches; of a rejected prompt it stores that it was there. What differs is what
+promptloom is about: frames instead of events, units of work, the structural algorithm, exactly once.
+Run as a child process by `python -m infra.bench`, which makes its topics and its table:
 
     faust -A infra.bench.baseline worker
 """
@@ -19,6 +20,7 @@ import uuid
 import asyncpg
 import faust
 import numpy as np
+from numpy.typing import NDArray
 
 from connectors.embedders.wordllama import WordllamaEmbedder
 from connectors.moderators.offline import OfflineModerator
@@ -26,7 +28,13 @@ from connectors.moderators.offline import OfflineModerator
 PREFIX = os.environ["BASELINE_PREFIX"]
 PARTITIONS = int(os.environ["BASELINE_PARTITIONS"])
 SIMILARITY_MIN = 0.85
-THRESHOLD = 0.8
+THRESHOLD = 0.5
+STORED_ROWS_MAX = 500
+STORED_WITHIN_S = 0.1
+INSERT = """
+INSERT INTO baseline (prompt_id, tenant, text, cluster_id, template)
+VALUES ($1, $2, $3, $4, $5) ON CONFLICT (prompt_id) DO NOTHING
+"""
 
 app = faust.App(
     PREFIX,
@@ -34,6 +42,7 @@ app = faust.App(
     store="memory://",
     topic_partitions=PARTITIONS,
     topic_replication_factor=1,
+    topic_disable_leader=True,
     web_enabled=False,
     consumer_auto_offset_reset="earliest",
     datadir=os.environ["BASELINE_DATADIR"],
@@ -75,27 +84,30 @@ moderated = app.topic(f"{PREFIX}-moderated", value_type=Submitted)
 embedded = app.topic(f"{PREFIX}-embedded", value_type=Embedded)
 clustered = app.topic(f"{PREFIX}-clustered", value_type=Clustered)
 canonicalized = app.topic(f"{PREFIX}-canonicalized", value_type=Canonicalized)
-centroids = app.Table(f"{PREFIX}-centroids", default=dict)
-templates = app.Table(f"{PREFIX}-templates", default=list)
+centroids = app.Table("centroids", default=dict, partitions=PARTITIONS)
+templates = app.Table("templates", default=list, partitions=PARTITIONS)
 
 moderator = OfflineModerator()
 embedder = WordllamaEmbedder()
 
 # A matrix beside the table: scanning a table of vectors in Python would be a straw man.
 _ids: dict[str, list[str]] = {}
-_matrix: dict[str, np.ndarray] = {}
+_matrix: dict[str, NDArray[np.float32]] = {}
 
 
 @app.agent(prompts)
-async def moderate(stream: faust.Stream[Submitted]) -> None:
+async def moderate(stream: faust.StreamT[Submitted]) -> None:
     async for prompt in stream:
         (scores,) = await moderator.score([prompt.text])
         if max(scores.values()) < THRESHOLD:
             await moderated.send(key=prompt.tenant, value=prompt)
+        else:
+            rejected = Canonicalized(id=prompt.id, tenant=prompt.tenant, text="", cluster_id="", template="")
+            await canonicalized.send(key=prompt.tenant, value=rejected)
 
 
 @app.agent(moderated)
-async def embed(stream: faust.Stream[Submitted]) -> None:
+async def embed(stream: faust.StreamT[Submitted]) -> None:
     async for prompt in stream:
         (vector,) = await embedder.embed([prompt.text])
         value = Embedded(id=prompt.id, tenant=prompt.tenant, text=prompt.text, vector=vector.tolist())
@@ -103,7 +115,7 @@ async def embed(stream: faust.Stream[Submitted]) -> None:
 
 
 @app.agent(embedded)
-async def cluster(stream: faust.Stream[Embedded]) -> None:
+async def cluster(stream: faust.StreamT[Embedded]) -> None:
     async for prompt in stream:
         vector = np.asarray(prompt.vector, dtype=np.float32)
         cluster_id, similarity = nearest(prompt.tenant, vector)
@@ -119,7 +131,7 @@ async def cluster(stream: faust.Stream[Embedded]) -> None:
         )
 
 
-def nearest(tenant: str, vector: np.ndarray) -> tuple[str, float]:
+def nearest(tenant: str, vector: NDArray[np.float32]) -> tuple[str, float]:
     """Return the cluster within reach, or a new one."""
     ids = _ids.setdefault(tenant, [])
     if ids:
@@ -137,7 +149,7 @@ def nearest(tenant: str, vector: np.ndarray) -> tuple[str, float]:
 
 
 @app.agent(clustered)
-async def canonicalize(stream: faust.Stream[Clustered]) -> None:
+async def canonicalize(stream: faust.StreamT[Clustered]) -> None:
     async for prompt in stream:
         tokens = re.findall(r"\s+|\w+|[^\w\s]", prompt.text)
         template = templates[prompt.cluster_id]
@@ -166,11 +178,8 @@ def aligned(template: list[str], tokens: list[str]) -> list[str]:
 
 
 @app.agent(canonicalized)
-async def store(stream: faust.Stream[Canonicalized]) -> None:
+async def store(stream: faust.StreamT[Canonicalized]) -> None:
     connection = await asyncpg.connect(os.environ["BASELINE_DSN"])
-    async for batch in stream.take(500, within=0.1):
-        await connection.executemany(
-            "INSERT INTO baseline (id, tenant, text, cluster_id, template) VALUES ($1, $2, $3, $4, $5)"
-            " ON CONFLICT (id) DO NOTHING",
-            [(row.id, row.tenant, row.text, row.cluster_id, row.template) for row in batch],
-        )
+    async for batch in stream.take(STORED_ROWS_MAX, within=STORED_WITHIN_S):
+        rows = [(row.id, row.tenant, row.text, row.cluster_id, row.template) for row in batch]
+        await connection.executemany(INSERT, rows)
