@@ -166,8 +166,11 @@ def test_every_field_of_a_prompt_and_every_type_of_event_is_listed() -> None:
 
 
 def test_the_event_that_is_shown_has_the_fields_of_an_event() -> None:
-    (event,) = [json.loads(text) for text in blocks("json")]
-    assert event.keys() == EvolutionEvent.model_fields.keys()
+    (text,) = blocks("json")
+    assert json.loads(text).keys() == EvolutionEvent.model_fields.keys()
+    event = EvolutionEvent.model_validate_json(text)
+    assert event.template is not None
+    assert event.template.template in README, "it is the template that the first lines show"
     (headers,) = [text.strip() for text in blocks("text") if text.startswith("ce_")]
     shown = dict(header.split("=", 1) for header in headers.split(","))
     sent = cloudevents.headers(event_id="1", event_type="t", source="/s", time_ms=0, subject="s")
@@ -200,15 +203,17 @@ def test_the_python_that_sends_and_reads_runs(bootstrap: str) -> None:
     (value,) = values_of(bootstrap, prompts)
     PromptSubmitted.model_validate_json(value)
 
-    produced(bootstrap, events, blocks("json")[0])
+    event = EvolutionEvent.model_validate_json(blocks("json")[0])
+    produced(bootstrap, events, event.model_dump_json())
     script = reader.replace(f'"{EVOLUTION_EVENTS.name}"', f'"{events}"').replace("my-service", events)
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            assert process.stdout.readline().startswith("SLOT_ADDED default 1.1.0 8 prompts share words")
+            line = process.stdout.readline().rstrip("\n")
         finally:
             process.kill()
+    assert line == f"{event.type.value} {event.tenant} {event.new_version} {event.reason}"
 
 
 def made_topic(bootstrap: str, name: str) -> str:
