@@ -39,7 +39,7 @@ class TenantCache(Generic[Engine]):
         self,
         tables: Mapping[str, Table],
         view: StateView,
-        build: Callable[[str, list[Row]], Engine],
+        build: Callable[..., Engine],  # (tenant, rows, *context)
         cost_max: int,
     ) -> None:
         self._tables = tables
@@ -50,14 +50,18 @@ class TenantCache(Generic[Engine]):
         self._keys: dict[int, dict[str, set[tuple[str, str]]]] = {}
         self._engines: OrderedDict[tuple[int, str], Engine] = OrderedDict()
 
-    def engine(self, partition: int, tenant: str) -> Engine:
-        """Return the engine of a tenant in the state of its rows; call only inside a unit of the partition."""
+    def engine(self, partition: int, tenant: str, *context: object) -> Engine:
+        """Return the engine of a tenant in the state of its rows; call only inside a unit of the partition.
+
+        `context` is handed to `build` beside the rows, when the engine is not in memory.
+        """
         self._refresh(partition)
         engine = self._engines.get((partition, tenant))
         if engine is None:
             names = sorted(self._keys[partition].get(tenant, ()))
             found = ((table, key, self._tables[table].get(key)) for table, key in names)
-            engine = self._build(tenant, [(table, key, row) for table, key, row in found if row is not None])
+            rows = [(table, key, row) for table, key, row in found if row is not None]
+            engine = self._build(tenant, rows, *context)
             self._engines[partition, tenant] = engine
         self._engines.move_to_end((partition, tenant))
         return engine

@@ -20,12 +20,15 @@ from schemas.prompts import ClusteredFrame, ClusteredStep, EmbeddedFrame
 from schemas.topics import PROMPTS_CLUSTERED, PROMPTS_EMBEDDED
 from streams.engine import frames
 from streams.engine.ports import Handler, Record, StateView, Table, Unit, WriterSchemas
+from streams.engine.tenant_cache import Row, TenantCache
 from streams.prompts import ingest
+from streams.prompts.clustering.logic import Clustering
 from streams.prompts.clustering.policy import Policy
 from streams.prompts.clustering.rows import TABLES
-from streams.prompts.clustering.tenants import Tenants
 
 STAGE = "clustering"
+# Kept prompts held by all engines of a worker, at up to 10 KB each with sketch and indexes: about 1 GB.
+KEPT_PROMPTS_MAX = 100_000
 STEP_BYTES = 1_200  # decision, reasoning and ids of a step, beside its prompt
 
 
@@ -43,7 +46,11 @@ def attach(engine: Engine, *, policy: Policy, schemas: WriterSchemas) -> None:
     """Attach the stage that groups prompts into clusters."""
     source = PROMPTS_EMBEDDED.name
     tables = {name: engine.table(name, owner=source) for name in TABLES}
-    tenants = Tenants(tables, engine.views(source), policy)
+
+    def build(tenant: str, rows: list[Row], embedder: str, dimension: int) -> Clustering:
+        return Clustering(tenant, policy, embedder, dimension, rows)
+
+    tenants = TenantCache(tables, engine.views(source), build, KEPT_PROMPTS_MAX)
 
     async def cluster(unit: Unit) -> None:
         received = [frame for record in unit.records for frame in await _frames(unit, record, schemas)]
@@ -59,7 +66,9 @@ def attach(engine: Engine, *, policy: Policy, schemas: WriterSchemas) -> None:
     engine.stage(STAGE, source, cluster)
 
 
-def _decide(unit: Unit, tenants: Tenants, received: list[EmbeddedFrame]) -> Iterator[tuple[str, list[ClusteredStep]]]:
+def _decide(
+    unit: Unit, tenants: TenantCache[Clustering], received: list[EmbeddedFrame]
+) -> Iterator[tuple[str, list[ClusteredStep]]]:
     """Yield (embedder, steps) of each frame, with the rows of all its tenants written."""
     touched: dict[str, None] = {}
     for frame in received:
@@ -67,6 +76,7 @@ def _decide(unit: Unit, tenants: Tenants, received: list[EmbeddedFrame]) -> Iter
         for moderated, vector in zip(frame.prompts, _vectors(frame), strict=True):
             tenant = moderated.prompt.tenant
             engine = tenants.engine(unit.partition, tenant, frame.embedder, frame.dimension)
+            engine.check_embedder(frame.embedder)
             touched[tenant] = None
             try:
                 steps += engine.add(moderated.prompt, moderated.moderation, vector)

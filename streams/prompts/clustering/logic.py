@@ -21,6 +21,8 @@ from streams.prompts.clustering.repairs import claim, repair
 from streams.prompts.clustering.rows import Row
 from streams.prompts.clustering.state import WAITING_CHARS_MAX, State
 
+EMPTY_COSTS_PROMPTS = 20  # what an engine without prompts takes, in kept prompts
+
 
 class Clustering:
     """The engine of one tenant."""
@@ -68,9 +70,9 @@ class Clustering:
         return changed
 
     @property
-    def kept_prompts(self) -> int:
-        """Prompts kept in full: what the engine's memory goes by."""
-        return len(self._state.kept)
+    def cost(self) -> int:
+        """Return the memory the engine takes, in prompts kept in full."""
+        return EMPTY_COSTS_PROMPTS + len(self._state.kept)
 
     def check_embedder(self, embedder: str) -> None:
         """Raise StateIncompatible unless the centroids live in this embedder's space."""

@@ -35,11 +35,6 @@ _KEPT = struct.Struct("<BQII")
 Row = tuple[str, str, bytes | None]
 
 
-def tenant_of(key: str) -> str:
-    """Return the tenant a row belongs to; a tenant's name may hold slashes, the rest of a key does not."""
-    return key.rpartition("/")[0]
-
-
 def encode_counters(state: State) -> bytes:
     head = _COUNTERS.pack(FORMAT, state.now, state.next_ordinal, state.repair_cursor)
     return head + state.embedder.encode()
