@@ -189,4 +189,5 @@ def exception_of(letter: Message) -> str:
 
 
 def headers_of(letter: Message) -> dict[str, bytes]:
-    return {name: value for name, value in letter.headers() or [] if isinstance(value, bytes)}
+    found: Any = letter.headers() or []
+    return dict(found)
