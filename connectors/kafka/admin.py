@@ -148,7 +148,7 @@ class Admin:
 
     def _await(self, names: set[str]) -> None:
         deadline = time.monotonic() + APPEAR_TIMEOUT_S
-        while missing := names - set(self._client.list_topics(timeout=REQUEST_TIMEOUT_S).topics):
+        while missing := names - _usable(self._client.list_topics(timeout=REQUEST_TIMEOUT_S).topics):
             if time.monotonic() > deadline:
                 raise ServiceUnavailable(f"creating topics: the broker does not show {', '.join(sorted(missing))}")
             time.sleep(APPEAR_POLL_S)
@@ -197,6 +197,15 @@ def refuse_other_partitions(topics: Iterable[Topic], states: Mapping[str, TopicS
             "checking topics: " + "; ".join(f"{problem}: {', '.join(names)}" for problem, names in problems.items()),
             hint="set kafka.partitions to the number the topics have: another one would part tenants from their state",
         )
+
+
+def _usable(topics: Mapping[str, Any]) -> set[str]:
+    """Return the topics whose every partition has a leader: a topic is listed before it can be read."""
+    return {
+        name
+        for name, topic in topics.items()
+        if topic.partitions and all(partition.leader >= 0 for partition in topic.partitions.values())
+    }
 
 
 def _already_exists(error: BaseException | None) -> bool:

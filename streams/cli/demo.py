@@ -32,16 +32,17 @@ def demo(keep: bool, report: Path | None) -> None:
 
     Uses services and a data folder of its own; nothing else is touched.
     """
-    from rich.console import Console
+    from rich.text import Text
 
     from infra import demo as running
+    from streams.cli.render import console as plain_console
     from streams.engine.settings import load
 
-    console = Console(highlight=False)
+    console = plain_console()
     started = time.monotonic()
 
     def step(text: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:5.1f} s[/dim]  {text}")
+        console.print(Text(f"{time.monotonic() - started:5.1f} s  ", style="dim").append(text, style="default"))
 
     with running.services(load(), step) as (settings, pipeline):
         with console.status("") as status:
@@ -169,7 +170,7 @@ def _next_steps(console: Console, settings: Settings, *, keep: bool) -> None:
         console.print("\nnext: `make demo KEEP=1` keeps it running; README.md shows how to feed your own prompts")
         return
     console.print("\nstill running; Ctrl-C stops it. In another terminal:")
-    console.print(f"  export PROMPTLOOM_DATA_DIR={settings.data_dir}", soft_wrap=True, markup=False)
+    console.print(f"  export PROMPTLOOM_DATA_DIR={settings.data_dir}", soft_wrap=True)
     for command, does in (
         ("promptloom clusters", "the catalogue"),
         ("promptloom show CLUSTER", "one template: slots, versions, examples"),

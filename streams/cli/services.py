@@ -58,7 +58,8 @@ def down() -> None:
 @click.option(
     "--dsn", is_flag=True, help='Only the database address, with its password: psql "$(promptloom status --dsn)"'
 )
-def status(*, as_json: bool, dsn: bool) -> None:
+@click.option("--bootstrap", is_flag=True, help="Only the broker's address, for kcat and clients of your own.")
+def status(*, as_json: bool, dsn: bool, bootstrap: bool) -> None:
     """Show which embedded services run, where, and how much room they take.
 
     Exit code 0 when both run, 3 when not.
@@ -69,6 +70,9 @@ def status(*, as_json: bool, dsn: bool) -> None:
     settings = load()
     if dsn:
         click.echo(embedded.resolve(settings, kafka=False).postgres.dsn.get_secret_value())
+        return
+    if bootstrap:
+        click.echo(embedded.resolve(settings, postgres=False).kafka.bootstrap_servers)
         return
     services = embedded.all_of(settings.data_dir, settings.cache_dir)
     if as_json:
