@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,10 +76,17 @@ class Cluster:
     pooled: bool = False  # derived: its sample can found other clusters
     kept: dict[int, Kept] = field(default_factory=dict)
     kept_chars: int = 0  # derived
+    _centre: NDArray[np.float64] | None = None  # the centroid as it is computed with, and its squared length
+    _centre_length: float = 0.0
 
     def sample(self) -> list[Kept]:
         """The kept members, oldest first."""
         return [self.kept[number] for number in sorted(self.kept)]
+
+    def let_sketches_go(self) -> None:
+        """Free the memory of sketches; the texts bring them back."""
+        for kept in self.kept.values():
+            kept.known_sketch = None
 
     def set_signature(self, signature: frozenset[int]) -> None:
         self.signature = signature
@@ -86,6 +94,7 @@ class Cluster:
 
     def pull(self, vector: Vector) -> None:
         """Draw the centroid towards a new member."""
+        self._centre = None
         self.centroid += vector
         self.centroid_members += 1
         if self.centroid_members >= CENTROID_MEMBERS_MAX:
@@ -94,12 +103,26 @@ class Cluster:
 
     def release(self, vector: Vector) -> None:
         """Take a leaving member out of the centroid."""
+        self._centre = None
         self.centroid -= vector
         self.centroid_members = max(0, self.centroid_members - 1)
 
     def cosine(self, vector: Vector) -> float:
         """Cosine of a prompt to the centroid. Sums are integers held in float64: exact, so order does not matter."""
-        centre = self.centroid.astype(np.float64)
+        if self._centre is None:
+            self._centre = self.centroid.astype(np.float64)
+            self._centre_length = float(self._centre @ self._centre)
         point = vector.astype(np.float64)
-        lengths = float(centre @ centre) * float(point @ point)
-        return float(centre @ point) / float(np.sqrt(lengths)) if lengths else 0.0
+        lengths = self._centre_length * float(point @ point)
+        return float(self._centre @ point) / math.sqrt(lengths) if lengths else 0.0
+
+    def add_centroid(self, other: Cluster) -> None:
+        """Take over what another cluster's members add up to."""
+        self._centre = None
+        self.centroid += other.centroid
+        self.centroid_members += other.centroid_members
+
+    def clear_centroid(self) -> None:
+        self._centre = None
+        self.centroid[:] = 0
+        self.centroid_members = 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
+from itertools import repeat
 
 from streams.prompts.clustering.policy import BIT
 
@@ -48,14 +49,8 @@ class Evidence:
 
     def weigh(self, shingles: Collection[int]) -> int:
         """Return the bits (in fixed point) that these shingles weigh together."""
-        count = self._counts.get
-        logs = self._logs
-        return len(shingles) * _log2(self._total) - sum([logs[count(shingle, 0)] for shingle in shingles])
-
-    def weights(self, shingles: Iterable[int]) -> dict[int, int]:
-        """Return the weight of each shingle."""
-        count, logs, whole = self._counts.get, self._logs, _log2(self._total)
-        return {shingle: whole - logs[count(shingle, 0)] for shingle in shingles}
+        counts = map(self._counts.get, shingles, repeat(0))
+        return len(shingles) * _log2(self._total) - sum(map(self._logs.__getitem__, counts))
 
     def _extend(self, needed: int) -> None:
         size = len(self._logs)

@@ -22,6 +22,7 @@ from streams.prompts.clustering.sketch import anchors
 from streams.prompts.clustering.state import State
 
 POSTINGS_MAX = 64  # newest candidates looked at for one shingle
+CANDIDATES_MAX = 64  # prompts of the pool that a newcomer is compared with, those that share the most
 NEIGHBOURS = 3  # candidates whose overlap with the newcomer is a proposal
 COMMON_COUNTS = (2, 4, 8, 16)  # "held by at least so many of the pool" are proposals too
 HOLDS_PERCENT = 80  # of a proposal's shingles that a witness holds
@@ -36,19 +37,12 @@ class _Proposal:
 
 def found(moves: Moves, newcomer: Kept, current: Candidate | None) -> Cluster | None:
     """Found a cluster around a newcomer, if the pool holds enough evidence for one."""
-    state = moves.state
-    postings = {}
-    for shingle in newcomer.sketch.order:
-        numbers = state.pool.get(shingle)
-        if numbers is not None:
-            postings[shingle] = numbers[-POSTINGS_MAX:]
-    votes = Counter(chain.from_iterable(postings.values()))
-    del votes[newcomer.number]
-    if len(votes) + 1 < state.policy.founders_min:
+    neighbourhood = _Neighbourhood(moves.state, newcomer)
+    if len(neighbourhood.overlaps) + 1 < moves.state.policy.founders_min:
         return None
     best: _Proposal | None = None
-    for constants in _proposals(state, newcomer, postings, votes):
-        proposal = _examine(state, newcomer, constants, votes, current)
+    for part in neighbourhood.proposals():
+        proposal = _examine(neighbourhood, part, current)
         if proposal is not None and (best is None or proposal.score > best.score):
             best = proposal
     if best is None:
@@ -60,59 +54,83 @@ def found(moves: Moves, newcomer: Kept, current: Candidate | None) -> Cluster | 
     )
 
 
-def _proposals(
-    state: State, newcomer: Kept, postings: dict[int, list[int]], votes: Counter[int]
-) -> list[frozenset[int]]:
-    nearest = sorted(votes, key=lambda number: (-votes[number], -number))[: 4 * NEIGHBOURS]
-    overlaps = [newcomer.shingles & state.kept[number].shingles for number in nearest]
-    overlaps.sort(key=lambda shared: -state.evidence.weigh(shared))
-    found = overlaps[:NEIGHBOURS]
-    for least in COMMON_COUNTS:
-        found.append(frozenset(shingle for shingle, numbers in postings.items() if len(numbers) > least))
-    return [part for part in dict.fromkeys(found) if len(part) >= state.policy.constants_min]
+class _Neighbourhood:
+    """The pool as a newcomer sees it: who shares what with it, most first."""
+
+    def __init__(self, state: State, newcomer: Kept) -> None:
+        self.state = state
+        self.newcomer = newcomer
+        self._holders: dict[int, int] = {}
+        postings = []
+        for shingle in newcomer.sketch.order:
+            numbers = state.pool.get(shingle)
+            if numbers is not None:
+                newest = numbers[-POSTINGS_MAX:]
+                self._holders[shingle] = len(newest)
+                postings.append(newest)
+        votes = Counter(chain.from_iterable(postings))
+        del votes[newcomer.number]
+        constants_min = state.policy.constants_min
+        nearest = sorted((-held, -number) for number, held in votes.items() if held >= constants_min)
+        self.overlaps = {
+            -number: newcomer.shingles & state.kept[-number].shingles for _, number in nearest[:CANDIDATES_MAX]
+        }
+        self._weights: dict[int, int] = {}
+
+    def proposals(self) -> list[frozenset[int]]:
+        """Return sets of shingles that may be a template's constants."""
+        nearest = [self.overlaps[number] for number in list(self.overlaps)[: 4 * NEIGHBOURS]]
+        nearest.sort(key=self.state.evidence.weigh, reverse=True)
+        found = nearest[:NEIGHBOURS]
+        for least in COMMON_COUNTS:
+            found.append(frozenset(shingle for shingle, holders in self._holders.items() if holders > least))
+        return [part for part in dict.fromkeys(found) if len(part) >= self.state.policy.constants_min]
+
+    def weight(self, kept: Kept) -> int:
+        """Return what all shingles of a prompt weigh."""
+        known = self._weights.get(kept.number)
+        if known is None:
+            known = self._weights[kept.number] = self.state.evidence.weigh(kept.shingles)
+        return known
 
 
-def _examine(
-    state: State, newcomer: Kept, part: frozenset[int], votes: Counter[int], current: Candidate | None
-) -> _Proposal | None:
+def _examine(around: _Neighbourhood, part: frozenset[int], current: Candidate | None) -> _Proposal | None:
     """Return the proposal with its witnesses and the constants they agree on, if the evidence suffices."""
-    policy = state.policy
+    state, policy = around.state, around.state.policy
     bits_min = policy.evidence_bits * BIT
     if state.evidence.weigh(part) < bits_min:
         return None
     needed = HOLDS_PERCENT * len(part)
-    witnesses = [
-        state.kept[number]
-        for number, held in votes.items()
-        if 100 * held >= needed and 100 * len(part & state.kept[number].shingles) >= needed
-    ]
-    support = len(witnesses) + 1
-    if support < policy.founders_min:
+    holders = [number for number, shared in around.overlaps.items() if 100 * len(part & shared) >= needed]
+    if len(holders) + 1 < policy.founders_min:
         return None
-    agreed = Counter(chain.from_iterable(newcomer.shingles & kept.shingles for kept in witnesses))
-    part = frozenset(shingle for shingle, held in agreed.items() if 100 * held >= HOLDS_PERCENT * len(witnesses))
+    agreed = Counter(chain.from_iterable(around.overlaps[number] for number in holders))
+    part = frozenset(shingle for shingle, held in agreed.items() if 100 * held >= HOLDS_PERCENT * len(holders))
     weight = state.evidence.weigh(part)
     if len(part) < policy.constants_min or weight < bits_min:
         return None
-    witnesses = [kept for kept in witnesses if not _at_home(state, kept, part, weight)]
+    witnesses = _movable(state, [state.kept[number] for number in holders], part, weight)
     support = len(witnesses) + 1
     if support < policy.founders_min:
         return None
-    least = min(state.evidence.weigh(kept.shingles) for kept in (newcomer, *witnesses[:4]))
-    if current is not None and not _beats(state, newcomer, part, weight, support, least, current):
-        return None
+    least = min(around.weight(kept) for kept in (around.newcomer, *witnesses[:4]))
     if 100 * weight < _share_needed(policy, support) * least:
+        return None
+    if current is not None and not _beats(state, around.newcomer, part, weight, support, least, current):
         return None
     return _Proposal(witnesses, part, score(support, weight, anchors(part)))
 
 
-def _at_home(state: State, kept: Kept, part: frozenset[int], weight: int) -> bool:
-    """Tell whether a witness stands in a cluster whose constants hold the proposed ones and more besides."""
-    if kept.home is None:
-        return False
-    signature = state.clusters[kept.home].signature
-    both = state.evidence.weigh(part & signature)
-    return 100 * both >= CONTAINED_PERCENT * weight and state.evidence.weigh(signature) > weight
+def _movable(state: State, holders: list[Kept], part: frozenset[int], weight: int) -> list[Kept]:
+    """Leave out witnesses whose cluster has the proposed constants and more besides: it explains them better."""
+    staying: dict[int | None, bool] = {None: False}
+    for kept in holders:
+        if kept.home is not None and kept.home not in staying:
+            signature = state.clusters[kept.home].signature
+            both = state.evidence.weigh(part & signature)
+            contained = 100 * both >= CONTAINED_PERCENT * weight
+            staying[kept.home] = contained and state.evidence.weigh(signature) > weight
+    return [kept for kept in holders if not staying[kept.home]]
 
 
 def _share_needed(policy: Policy, support: int) -> int:

@@ -97,7 +97,7 @@ def first_assignment(kept: Kept, cluster: Cluster | None, match: Match, policy: 
     """Return the first link of a prompt's chain, with the record of why."""
     nearest, second = match.nearest, match.second
     structure = _rounded(nearest.share) if nearest else 0.0
-    runner_up = _rounded(second.share) if second else 0.0
+    runner_up = _rounded(second.share if second.covers else second.count_share) if second else 0.0
     decision = Decision(
         gate=match.gate,
         nearest_cluster_id=nearest.cluster.cluster_id if nearest else None,

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 
-from streams.prompts.clustering.cluster import Cluster, Kept, Vector
+from streams.prompts.clustering.cluster import Cluster, Vector
 from streams.prompts.clustering.sketch import Sketch, anchors
 from streams.prompts.clustering.state import State
 
@@ -26,20 +27,36 @@ SHORT_SHINGLES_MAX = 12  # a prompt of fewer tokens may be placed by meaning
 ANCHOR_FACTORS = (0.2, 1.0, 2.5)
 
 
-@dataclass(slots=True)
 class Candidate:
-    """A cluster weighed against a prompt. Weights are fixed-point bits."""
+    """A cluster weighed against a prompt. Weights are fixed-point bits, computed when first asked for."""
 
-    cluster: Cluster
-    shared: frozenset[int]
-    shared_weight: int
-    whole_weight: int
-    covers: bool
-    _cosine: float | None = field(default=None)
+    def __init__(self, state: State, cluster: Cluster, shingles: frozenset[int]) -> None:
+        self.cluster = cluster
+        self.shared = cluster.signature & shingles
+        self._evidence = state.evidence
+        self._cosine: float | None = None
+        self.covers = self._covers(state.policy.cover_percent)
+
+    @cached_property
+    def whole_weight(self) -> int:
+        return self._evidence.weigh(self.cluster.signature)
+
+    @cached_property
+    def shared_weight(self) -> int:
+        if len(self.shared) == len(self.cluster.signature):
+            return self.whole_weight
+        return self.whole_weight - self._evidence.weigh(self.cluster.signature - self.shared)
+
+    @property
+    def count_share(self) -> float:
+        """Share of the constants by number: a cheap stand-in for `share` to rank by."""
+        return len(self.shared) / max(1, len(self.cluster.signature))
 
     @property
     def share(self) -> float:
         """Share of the cluster's weighted constants that the prompt holds, 0..1."""
+        if len(self.shared) == len(self.cluster.signature):
+            return 1.0 if self.shared else 0.0
         return self.shared_weight / self.whole_weight if self.whole_weight else 0.0
 
     @property
@@ -50,6 +67,12 @@ class Candidate:
         if self._cosine is None:
             self._cosine = self.cluster.cosine(vector)
         return self._cosine
+
+    def _covers(self, cover_percent: int) -> bool:
+        held, whole = len(self.shared), len(self.cluster.signature)
+        if held == whole:
+            return held > 0
+        return 2 * held >= whole and 100 * self.shared_weight >= cover_percent * self.whole_weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +88,6 @@ class Match:
 def score(support: int, weight: int, ends: int) -> float:
     """How well constants of this weight, held by this many prompts, explain a prompt."""
     return support * math.sqrt(weight) * ANCHOR_FACTORS[ends] if weight > 0 else 0.0
-
-
-def weigh_cluster(state: State, cluster: Cluster, shingles: frozenset[int]) -> Candidate:
-    """Weigh a cluster against a prompt's shingles."""
-    signature = cluster.signature
-    shared = signature & shingles
-    whole = state.evidence.weigh(signature)
-    if len(shared) == len(signature):
-        return Candidate(cluster, shared, whole, whole, bool(signature))
-    weight = whole - state.evidence.weigh(signature - shared)
-    enough = 2 * len(shared) >= len(signature) and 100 * weight >= state.policy.cover_percent * whole
-    return Candidate(cluster, shared, weight, whole, enough)
-
-
-def covers(state: State, cluster: Cluster, kept: Kept) -> bool:
-    """Tell whether a kept prompt holds enough of a cluster's constants."""
-    shared = cluster.signature & kept.shingles
-    if len(shared) == len(cluster.signature):
-        return bool(shared)
-    return 2 * len(shared) >= len(cluster.signature) and weigh_cluster(state, cluster, kept.shingles).covers
 
 
 def explains_better(state: State, one: Candidate, other: Candidate, vector: Vector) -> bool:
@@ -109,16 +112,16 @@ def match(state: State, sketch: Sketch, vector: Vector) -> Match:
     rest: list[Candidate] = []
     for ordinal, shared in ranked:
         cluster = state.clusters[ordinal]
-        if 2 * shared < len(cluster.signature) and len(rest) > 1:
-            continue
-        candidate = weigh_cluster(state, cluster, sketch.shingles)
+        if 2 * shared < len(cluster.signature) and rest:
+            continue  # cannot cover, and the record already has a second
+        candidate = Candidate(state, cluster, sketch.shingles)
         if candidate.covers and (best is None or explains_better(state, candidate, best, vector)):
             if best is not None:
                 rest.append(best)
             best = candidate
         else:
             rest.append(candidate)
-    rest.sort(key=lambda candidate: (-candidate.covers, -candidate.share, candidate.cluster.ordinal))
+    rest.sort(key=lambda candidate: (-candidate.covers, -candidate.count_share, candidate.cluster.ordinal))
     if best is not None:
         return Match(best, best, rest[0] if rest else None, "structure")
     return _match_meaning(state, sketch, vector, rest)

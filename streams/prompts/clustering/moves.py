@@ -14,13 +14,14 @@ from schemas.ids import cluster_id
 from schemas.prompts import ClusterChangeKind, Prompt
 from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.journal import Journal
-from streams.prompts.clustering.match import weigh_cluster
+from streams.prompts.clustering.match import Candidate
 from streams.prompts.clustering.state import KEPT_CHARS_MAX, KEPT_MIN, State
 
 # A signature is learnt from a cluster's first members, and then holds: a run of prompts with one value in a slot
 # would otherwise make that value a constant.
 LEARNING_MEMBERS_MAX = 64
-LEARN_ALWAYS_MAX = 12  # members up to which each newcomer teaches; later every fourth does
+LEARN_ALWAYS_MAX = 12  # members up to which each newcomer teaches
+LEARN_EVERY = 8  # later only every n-th does
 
 
 class Moves:
@@ -47,7 +48,7 @@ class Moves:
             state.drop_member(source, kept)
             source.release(kept.vector)
             state.resize(source, -1)
-        structure = weigh_cluster(state, target, kept.shingles).share if target else 0.0
+        structure = Candidate(state, target, kept.shingles).share if target else 0.0
         self._journal.moved(kept, source.cluster_id if source else None, target, reason, structure)
         if target is None:
             state.wait(kept)
@@ -93,13 +94,10 @@ class Moves:
             state.drop_member(source, kept)
         target.fed = max(target.fed, source.fed)
         state.resize(target, source.size)
-        target.centroid += source.centroid
-        target.centroid_members += source.centroid_members
+        target.add_centroid(source)
         state.close_cluster(source)
         state.sign(target, signature)
         for kept in sample:
-            target.centroid -= kept.vector  # counted with the whole; keeping the member counts it again
-            target.centroid_members -= 1
             state.keep_member(target, kept)
         self._trim(target)
         self._journal.merged(target, source)
@@ -145,13 +143,14 @@ class Moves:
             self.state.sign(cluster, signature)
 
     def _learn_on_schedule(self, cluster: Cluster) -> None:
-        if cluster.size <= LEARN_ALWAYS_MAX or cluster.size % 4 == 0:
+        if cluster.size <= LEARN_ALWAYS_MAX or cluster.size % LEARN_EVERY == 0:
             self.learn(cluster)
 
     def _enter(self, cluster: Cluster, kept: Kept) -> None:
         policy = self.state.policy
         self.state.resize(cluster, 1)
         if len(cluster.kept) < policy.members_kept_max or cluster.size % policy.sample_every == 0:
+            cluster.pull(kept.vector)
             self.state.keep_member(cluster, kept)
             self._trim(cluster)
         elif kept.number in self.state.kept:

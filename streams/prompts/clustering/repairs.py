@@ -15,16 +15,16 @@ from itertools import chain
 from schemas.prompts import ClusterChangeKind
 from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.layout import Fill, Layout, fills, lay
-from streams.prompts.clustering.match import covers, explains_better, match, weigh_cluster
-from streams.prompts.clustering.moves import Moves
+from streams.prompts.clustering.match import Candidate, explains_better, match
+from streams.prompts.clustering.moves import LEARNING_MEMBERS_MAX, Moves
 from streams.prompts.clustering.policy import BIT
 from streams.prompts.clustering.sketch import anchors
 
-CHECK_GROWTH_MIN = 4  # members between two repairs of a cluster: a quarter of its size, within these bounds
+CHECK_GROWTH_MIN = 4  # members between two repairs of a cluster: a third of its size, within these bounds
 CHECK_GROWTH_MAX = 256
 SPLIT_MEMBERS_MIN = 6
 SAME_GROUP_PERCENT = 80  # of the members of two shingles that must be the same for one group
-GROUPS_MAX = 150  # sets of members looked at as candidates for a part
+GROUPS_MAX = 64  # sets of members looked at as candidates for a part
 DISTINCTIVE_BITS = 40  # constants that say by themselves which template a prompt was filled from
 FILLS_MAX = 3  # gaps whose values may go together: a document with its title and its date
 WORD_FILL_MAX = 5  # shingles that a word or two change
@@ -50,12 +50,11 @@ def repair(moves: Moves, cluster: Cluster) -> None:
         cluster = merge(moves, cluster)
         claim(moves, cluster)
     if cluster.ordinal in state.clusters:
-        growth = max(CHECK_GROWTH_MIN, min(CHECK_GROWTH_MAX, cluster.size // 4))
+        growth = max(CHECK_GROWTH_MIN, min(CHECK_GROWTH_MAX, cluster.size // 3))
         cluster.check_at = cluster.size + growth
         state.resize(cluster, 0)
-        if not cluster.pooled:
-            for kept in cluster.kept.values():
-                kept.known_sketch = None
+        if cluster.size > LEARNING_MEMBERS_MAX:
+            cluster.let_sketches_go()
 
 
 def evict(moves: Moves, cluster: Cluster) -> None:
@@ -64,7 +63,7 @@ def evict(moves: Moves, cluster: Cluster) -> None:
     for kept in cluster.sample():
         if cluster.ordinal not in state.clusters or kept.home != cluster.ordinal:
             return
-        if covers(state, cluster, kept):
+        if Candidate(state, cluster, kept.shingles).covers:
             continue
         better = match(state, kept.sketch, kept.vector).chosen
         target = better.cluster if better is not None and not better.cluster.retired else None
@@ -152,21 +151,20 @@ def _groups(sample: list[Kept], signature: frozenset[int], members_min: int) -> 
         for shingle in kept.shingles - signature:
             masks[shingle] |= bit
     same: dict[int, list[int]] = defaultdict(list)
+    most = len(sample) * 9 // 10  # what almost all hold is a constant already
     for shingle, members in masks.items():
-        if members_min <= members.bit_count() <= 0.9 * len(sample):
+        if members_min <= members.bit_count() <= most:
             same[members].append(shingle)
     keys = sorted(same, key=lambda members: (-len(same[members]) * members.bit_count(), members))[:GROUPS_MAX]
     groups = []
-    used: set[int] = set()
-    for key in keys:
-        if key in used:
-            continue
-        group: list[int] = []
-        for other in keys:
-            if other not in used and 100 * (key & other).bit_count() >= SAME_GROUP_PERCENT * (key | other).bit_count():
-                group += same[other]
-                used.add(other)
-        groups.append((key, frozenset(group)))
+    while keys:
+        first = keys[0]
+        alike = [
+            key for key in keys if 100 * (first & key).bit_count() >= SAME_GROUP_PERCENT * (first | key).bit_count()
+        ]
+        groups.append((first, frozenset(chain.from_iterable(same[key] for key in alike))))
+        taken = set(alike)
+        keys = [key for key in keys if key not in taken]
     return groups
 
 
@@ -226,11 +224,13 @@ def claim(moves: Moves, cluster: Cluster) -> None:
         kept = state.kept.get(number)
         if cluster.ordinal not in state.clusters or kept is None:
             continue
-        if 2 * held < size or kept.home == cluster.ordinal or not covers(state, cluster, kept):
+        if 2 * held < size or kept.home == cluster.ordinal:
+            continue
+        here = Candidate(state, cluster, kept.shingles)
+        if not here.covers:
             continue
         if kept.home is not None:
-            here = weigh_cluster(state, cluster, kept.shingles)
-            there = weigh_cluster(state, state.clusters[kept.home], kept.shingles)
+            there = Candidate(state, state.clusters[kept.home], kept.shingles)
             if not explains_better(state, here, there, kept.vector):
                 continue
         moves.move(kept, cluster, "this cluster's constants explain it better")

@@ -103,7 +103,6 @@ class State:
         self.changed_kept.add(kept.number)
         cluster.kept[kept.number] = kept
         cluster.kept_chars += len(kept.prompt.text)
-        cluster.pull(kept.vector)
         if cluster.pooled:
             self._pool_in(kept)
 
@@ -202,13 +201,11 @@ class State:
                     self._pool_in(kept)
                 else:
                     self._pool_out(kept)
-                    kept.known_sketch = None
 
     def retire(self, cluster: Cluster) -> None:
         """Cut a cluster with an empty sample down to a stub: the constants with the smallest hashes, a fair sample."""
         cluster.retired = True
-        cluster.centroid[:] = 0
-        cluster.centroid_members = 0
+        cluster.clear_centroid()
         insort(self.retired, (cluster.fed, cluster.ordinal))
         self.sign(cluster, frozenset(sorted(cluster.signature)[: self.policy.stub_constants_max]))
         self.resize(cluster, 0)
