@@ -2,7 +2,7 @@
 
 Rules
   * Texts are those of Dataset/ as they stand, then as many more as are wanted: a template filled with values
-    spliced from two of its own prompts. No text comes twice by design, so no cache makes either side look good.
+    spliced from two of its own prompts. Hardly a text comes twice (1 % of them), so no cache flatters either side.
   * Ids carry a prefix a phase (`load-000001`), so that the rows of a phase can be told apart in the database.
   * The same arguments give the same prompts in every run and to either pipeline.
 """
