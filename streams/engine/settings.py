@@ -74,7 +74,7 @@ class EmbeddingSettings(Section):
 class EngineSettings(Section):
     app_id: str = "promptloom"
     unit_records_max: int = Field(FRAME_PROMPTS_MAX, ge=1, le=4096, description="records in one unit of work")
-    unit_wait_ms: int = Field(10, ge=0, le=1000, description="how long a unit waits to fill")
+    unit_wait_ms: int = Field(40, ge=0, le=1000, description="least pause between a commit and a unit that is not full")
     commit_interval_ms: int = Field(100, ge=1, le=60_000)
     session_timeout_s: float = Field(8.0, ge=6, le=300)
     group_instance_id: str = Field("", description="set for static membership (orchestrated restarts)")
