@@ -1,10 +1,10 @@
 """When waiting prompts turn out to be filled from one template.
 
-A newcomer is compared with the pool: waiting prompts and the members of young clusters. What it shares with its nearest
-neighbours, and what many of the pool hold, are proposals for constants. A proposal is worth a cluster when enough
-prompts hold it and it makes up enough of them: the fewer the witnesses, the larger the share, so that a long slot cannot
-hide a template for ever, yet two prompts about one document do not make one. Inside an existing cluster a more specific
-one needs more witnesses, and wording of its own rather than a repeated slot value.
+A newcomer is compared with the pool: waiting prompts and the members of young clusters. What it shares with its
+nearest neighbours, and what many of the pool hold, are proposals for constants. A proposal is worth a cluster when
+enough prompts hold it and it makes up enough of them: the fewer the witnesses, the larger the share, so that a long
+slot cannot hide a template for ever, yet two prompts about one document do not make one. Inside an existing cluster a
+more specific one needs more witnesses, and wording of its own rather than a repeated slot value.
 """
 
 from __future__ import annotations

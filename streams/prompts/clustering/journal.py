@@ -165,7 +165,8 @@ def _reasoning(match: Match, cluster: Cluster | None, decision: Decision) -> str
             f"short prompt with {decision.nearest_structure:.0%} of the constants; "
             f"its meaning is {decision.nearest_meaning:.2f} close to the centroid"
         )
-    return f"holds {decision.nearest_structure:.0%} of the cluster's constants, the next cluster's {decision.second_structure:.0%}"
+    held, next_held = decision.nearest_structure, decision.second_structure
+    return f"holds {held:.0%} of the cluster's constants, and {next_held:.0%} of the next cluster's"
 
 
 def _rounded(value: float) -> float:

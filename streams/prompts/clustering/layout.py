@@ -15,6 +15,7 @@ from streams.prompts.clustering.sketch import located
 
 # Changing one word changes three shingles: fewer other shingles than this between two parts is only their seam.
 SEAM = 3
+MARKS_MAX = 4  # marks between a label and the first word of its value
 # Marks after which a template usually puts a value: labels, assignments, quotations, brackets.
 OPENING = frozenset(":：=\"“”'‘`([{<>|「『《【（")
 
@@ -46,16 +47,21 @@ def lay(order: list[int], group: AbstractSet[int], constants: AbstractSet[int]) 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One gap between constants that a group fills: its length in tokens, and the constant tokens on both sides."""
+    """One gap between constants that a group fills: its length in tokens, and the constant tokens on both sides.
 
-    before: str | None
+    `before` are the marks and line breaks that stand before it, or the word; empty at the start of the prompt.
+    """
+
+    before: list[str]
     after: str | None
     length: int
 
     @property
     def delimited(self) -> bool:
         """Whether the text around says that a value stands here: a label, a quotation, a line of its own."""
-        opened = self.before is not None and (self.before in OPENING or self.before[0] == "\n")
+        if not self.before:
+            return self.after is not None and self.after[0] == "\n"
+        opened = any(token in OPENING or token[0] == "\n" for token in self.before)
         return opened and (self.after is None or not self.after[0].isalnum())
 
 
@@ -78,12 +84,24 @@ def fills(text: str, group: AbstractSet[int], constants: AbstractSet[int], uniqu
     # A shingle's middle token is constant still where a group sets in, and again where it ends.
     return [
         Fill(
-            places[start][0] if start else None,
+            _before(places, start),
             places[end][0] if end + 1 < len(places) else None,
             end - start + 1,
         )
         for start, end in spans
     ]
+
+
+def _before(places: list[tuple[str, int]], start: int) -> list[str]:
+    """Return the token that a fill follows, with the marks before it where it is one: values may begin alike."""
+    before: list[str] = []
+    for token, _ in reversed(places[max(0, start - MARKS_MAX + 1) : start + 1] if start else []):
+        if token[0].isalnum() and before:
+            break
+        before.append(token)
+        if token[0].isalnum():
+            break
+    return before
 
 
 def _runs(order: list[int], group: AbstractSet[int], constants: AbstractSet[int]) -> list[tuple[str, int]]:

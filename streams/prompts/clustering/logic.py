@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from schemas.errors import ConflictingDuplicate, StateIncompatible
 from schemas.prompts import Assignment, ClusteredStep, Decision, Moderation, Prompt
 from streams.prompts.clustering import rows as table_rows
+from streams.prompts.clustering.claiming import claim
 from streams.prompts.clustering.cluster import Cluster, Kept, quantize
 from streams.prompts.clustering.founding import found
 from streams.prompts.clustering.journal import Journal
@@ -17,7 +18,7 @@ from streams.prompts.clustering.match import Candidate, Match, match
 from streams.prompts.clustering.moves import Moves
 from streams.prompts.clustering.policy import ALGORITHM, Policy
 from streams.prompts.clustering.recent import RecentIds
-from streams.prompts.clustering.repairs import claim, repair
+from streams.prompts.clustering.repairs import repair
 from streams.prompts.clustering.rows import Row
 from streams.prompts.clustering.state import WAITING_CHARS_MAX, State
 

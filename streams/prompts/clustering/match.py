@@ -1,8 +1,8 @@
 """Which cluster a prompt belongs to: gate one weighs structure, gate two asks for meaning where structure is silent.
 
-Gate one: a prompt belongs to a cluster when it holds at least `cover_percent` of the cluster's weighted constants. Of two
-such clusters the more specific one wins when one set of shared constants contains the other (a sibling template with an
-extra sentence); otherwise the one with more support, heavier constants and the ends of the prompt among them.
+Gate one: a prompt belongs to a cluster when it holds at least `cover_percent` of the cluster's weighted constants. Of
+two such clusters the more specific one wins when one set of shared constants contains the other (a sibling template
+with an extra sentence); otherwise the one with more support, heavier constants and the prompt's ends among them.
 Gate two: between structural near-ties the nearer centroid decides; and a prompt too short to have structure joins the
 nearest cluster it shares at least half of the constants with, if their meaning is close.
 """

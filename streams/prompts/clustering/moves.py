@@ -133,10 +133,11 @@ class Moves:
         """Note a change of a cluster that consists of moves already made."""
         self._journal.changed(kind, cluster.cluster_id, newest, reason, others)
 
-    def learn(self, cluster: Cluster) -> None:
-        """Take as constants what almost all kept members hold."""
+    def learn(self, cluster: Cluster, *, anew: bool = False) -> None:
+        """Take as constants what almost all kept members hold, while the cluster learns or if it starts anew."""
         policy = self.state.policy
-        if len(cluster.kept) < policy.founders_min or cluster.size > LEARNING_MEMBERS_MAX:
+        learning = anew or cluster.size <= LEARNING_MEMBERS_MAX
+        if not learning or len(cluster.kept) < policy.founders_min:
             return
         signature = constants(cluster.kept.values(), policy.keep_percent)
         if len(signature) >= policy.constants_min:

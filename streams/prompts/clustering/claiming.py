@@ -1,0 +1,55 @@
+"""Members that move because another cluster explains them better.
+
+Clusters compete for prompts with the same rule that placed them (`match.explains_better`), only later and knowing more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import chain
+
+from streams.prompts.clustering.cluster import Cluster
+from streams.prompts.clustering.match import Candidate, explains_better, match
+from streams.prompts.clustering.moves import Moves
+
+RIVAL_PERCENT = 60  # of a cluster's constants: sharing so many makes its members worth a look
+
+
+def claim(moves: Moves, cluster: Cluster) -> None:
+    """Move prompts here that this cluster explains better than where they are."""
+    state = moves.state
+    if cluster.ordinal not in state.clusters:
+        return
+    size = len(cluster.signature)
+    votes = Counter(chain.from_iterable(state.pool.get(shingle, ()) for shingle in cluster.signature))
+    for ordinal, shared in state.overlaps(cluster.signature).items():
+        other = state.clusters[ordinal]
+        if other is not cluster and 100 * shared >= RIVAL_PERCENT * len(other.signature):
+            votes.update(dict.fromkeys(other.kept, size))
+    for number, held in sorted(votes.items()):
+        kept = state.kept.get(number)
+        if cluster.ordinal not in state.clusters or kept is None:
+            continue
+        if 2 * held < size or kept.home == cluster.ordinal:
+            continue
+        here = Candidate(state, cluster, kept.shingles)
+        if not here.covers:
+            continue
+        if kept.home is not None:
+            there = Candidate(state, state.clusters[kept.home], kept.shingles)
+            if not explains_better(state, here, there, kept.vector):
+                continue
+        moves.move(kept, cluster, "this cluster's constants explain it better")
+
+
+def evict(moves: Moves, cluster: Cluster) -> None:
+    """Let members go that do not hold the constants (any more)."""
+    state = moves.state
+    for kept in cluster.sample():
+        if cluster.ordinal not in state.clusters or kept.home != cluster.ordinal:
+            return
+        if Candidate(state, cluster, kept.shingles).covers:
+            continue
+        better = match(state, kept.sketch, kept.vector).chosen
+        target = better.cluster if better is not None and not better.cluster.retired else None
+        moves.move(kept, target, "does not hold the constants that its cluster has by now")

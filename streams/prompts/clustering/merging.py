@@ -1,0 +1,83 @@
+"""When two clusters are fragments of one template.
+
+Prompts about one document may found a cluster before the template has shown itself on others; then every document
+has its cluster. Fragments are told from sibling templates by what each has beside the constants they share: the value
+of a slot fills one gap, or it is set off as a value (after a label, in quotation marks, on lines of its own). And a
+variant of a template goes on being used, while a value that repeated for a while does not.
+"""
+
+from __future__ import annotations
+
+from streams.prompts.clustering.cluster import Cluster
+from streams.prompts.clustering.layout import Fill, Layout, fills, lay
+from streams.prompts.clustering.moves import Moves
+from streams.prompts.clustering.policy import BIT
+from streams.prompts.clustering.sketch import anchors
+
+NEIGHBOURS_MAX = 12  # clusters compared for a merge
+MEMBERS_LOOKED_AT = 3  # newest members whose text is laid over the constants
+DISTINCTIVE_BITS = 40  # constants that say by themselves which template a prompt was filled from
+FILLS_MAX = 3  # gaps whose values may go together: a document with its title and its date
+WORD_FILL_MAX = 5  # shingles that a word or two change
+STALLED_GAPS = 5  # times its usual gap that a cluster was not fed: by chance once in 150 (e^5)
+
+
+def merge(moves: Moves, cluster: Cluster) -> Cluster:
+    """Merge a cluster with one that differs only in the values of inner slots; return what it is afterwards."""
+    state, policy = moves.state, moves.state.policy
+    votes = state.overlaps(cluster.signature)
+    del votes[cluster.ordinal]
+    nearest = sorted(votes, key=lambda ordinal: (-votes[ordinal], ordinal))[:NEIGHBOURS_MAX]
+    for ordinal in nearest:
+        other = state.clusters[ordinal]
+        shared = cluster.signature & other.signature
+        weight = state.evidence.weigh(shared)
+        if other.retired or len(shared) < policy.constants_min or weight < policy.evidence_bits * BIT:
+            continue
+        values = anchors(shared) and all(_differs_in_values(moves, one, shared, weight) for one in (cluster, other))
+        if values or _is_stalled_offshoot(moves, cluster, other, weight):
+            older, younger = sorted((cluster, other), key=lambda one: one.ordinal)
+            moves.absorb(older, younger, shared)
+            return older
+    return cluster
+
+
+def _is_stalled_offshoot(moves: Moves, one: Cluster, other: Cluster, weight: int) -> bool:
+    """Tell whether the smaller cluster has all constants of the larger one and is not fed any more.
+
+    A variant of a template goes on being used; a value that repeated for a while does not.
+    """
+    state, policy = moves.state, moves.state.policy
+    small, large = sorted((one, other), key=lambda cluster: (cluster.size, -cluster.ordinal))
+    if small.size >= policy.tentative_below or weight < DISTINCTIVE_BITS * BIT:
+        return False
+    if 100 * weight < policy.cover_percent * state.evidence.weigh(large.signature):
+        return False
+    own, shared = small.signature - large.signature, small.signature & large.signature
+    for kept in small.sample()[-MEMBERS_LOOKED_AT:]:
+        gaps = fills(kept.prompt.text, own, shared, kept.shingles)
+        if len(gaps) > FILLS_MAX or any(not gap.before and not gap.delimited for gap in gaps):
+            return False
+    numbers = sorted(small.kept)
+    return (state.now - numbers[-1]) * len(numbers) > STALLED_GAPS * (numbers[-1] - numbers[0])
+
+
+def _differs_in_values(moves: Moves, cluster: Cluster, shared: frozenset[int], weight: int) -> bool:
+    """Tell whether what a cluster has beside the shared constants is the value of a slot."""
+    state = moves.state
+    own = cluster.signature - shared
+    newest = cluster.sample()[-MEMBERS_LOOKED_AT:]
+    if 2 * weight >= state.evidence.weigh(cluster.signature) and all(
+        lay(kept.sketch.order, own, shared) is Layout.VALUE for kept in newest
+    ):
+        return True
+    if weight < DISTINCTIVE_BITS * BIT:
+        return False
+    return all(_all_values(fills(kept.prompt.text, own, shared, kept.shingles)) for kept in newest)
+
+
+def _all_values(gaps: list[Fill]) -> bool:
+    """A value may be heavier than the template, if delimiters say that it is one; one word may stand without them."""
+    large = [gap for gap in gaps if gap.length > WORD_FILL_MAX]
+    inner = all(gap.before and gap.after is not None for gap in gaps if gap.length <= WORD_FILL_MAX)
+    return len(large) <= FILLS_MAX and inner and all(gap.delimited for gap in large)

@@ -1,0 +1,170 @@
+"""When a cluster turns out to hold two templates.
+
+Members that share more than the cluster's constants are a part. A part is split off when its own constants stand beside
+text that still varies, or when parts make up the whole cluster: then what they have in common is only a frame. A value
+that repeats in one slot is no part, however often it comes. Prompts that open with different words and go on in one
+sentence are wordings: few of them, covering all members, are templates of their own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import chain
+
+from schemas.prompts import ClusterChangeKind
+from streams.prompts.clustering.claiming import claim
+from streams.prompts.clustering.cluster import Cluster, Kept
+from streams.prompts.clustering.layout import Layout, fills, lay
+from streams.prompts.clustering.moves import Moves, constants
+from streams.prompts.clustering.sketch import STARTS
+
+SPLIT_MEMBERS_MIN = 6
+SAME_GROUP_PERCENT = 80  # of the members of two shingles that must be the same for one group
+GROUPS_MAX = 64  # sets of members looked at as candidates for a part
+COMPLETE_PERCENT = 95  # of the members that wordings of one place must cover
+MEMBERS_PER_WORDING = 5  # on average: fewer, and the place is a slot
+
+
+@dataclass(slots=True)
+class _Part:
+    members: int  # bit mask over the sample
+    heavy: bool
+    layout: Layout
+
+
+def split(moves: Moves, cluster: Cluster) -> None:
+    """Let parts of a cluster go that are templates of their own; the largest part keeps the cluster's id."""
+    sample = cluster.sample()
+    if len(sample) < SPLIT_MEMBERS_MIN:
+        return
+    chosen = _openings(moves, cluster, sample) or _chosen(moves, cluster, sample)
+    if not chosen:
+        return
+    rest = ((1 << len(sample)) - 1) & ~_union(chosen)
+    largest = max(chosen, key=lambda members: (members.bit_count(), members))
+    if largest.bit_count() > rest.bit_count():
+        chosen.remove(largest)
+        if rest.bit_count() >= moves.state.policy.group_members_min:
+            chosen.append(rest)
+    others = []
+    for members in chosen:
+        leaving = _members(sample, members)
+        if cluster.ordinal in moves.state.clusters and all(kept.home == cluster.ordinal for kept in leaving):
+            child = moves.found(leaving, None, "these members share wording that the others do not have")
+            others.append(child.cluster_id)
+            claim(moves, child)
+    if others:
+        moves.tell(ClusterChangeKind.SPLIT, cluster, sample[-1].prompt, "held more than one template", tuple(others))
+    if cluster.ordinal in moves.state.clusters:
+        moves.learn(cluster, anew=True)
+
+
+def _chosen(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[int]:
+    policy = moves.state.policy
+    parts = _parts(moves, cluster, sample)
+    covered = _union([part.members for part in parts]).bit_count()
+    partition = 100 * covered >= policy.closed_percent * len(sample)
+    wordings = (
+        100 * covered >= COMPLETE_PERCENT * len(sample)
+        and len(sample) >= MEMBERS_PER_WORDING * len(parts)
+        and len(parts) <= policy.wordings_max
+    )
+    chosen = []
+    for part in parts:
+        if part.layout is Layout.EDGE and not wordings:
+            continue
+        alone = part.layout is Layout.WORDING and part.heavy and part.members.bit_count() >= policy.child_witnesses
+        if partition or alone:
+            chosen.append(part.members)
+    return chosen
+
+
+def _openings(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[int]:
+    """Return the parts of a cluster whose members open with one of a few wordings of the same sentence."""
+    policy = moves.state.policy
+    by_opening: dict[int, int] = defaultdict(int)
+    for place, kept in enumerate(sample):
+        opening = kept.sketch.order[0] if kept.sketch.order else 0
+        if opening & STARTS and opening not in cluster.signature:
+            by_opening[opening] |= 1 << place
+    parts = [by_opening[opening] for opening in sorted(by_opening)]
+    parts = [members for members in parts if members.bit_count() >= policy.group_members_min]
+    complete = 100 * _union(parts).bit_count() >= COMPLETE_PERCENT * len(sample)
+    if len(parts) < 2 or not complete or len(sample) < MEMBERS_PER_WORDING * len(parts):
+        return []
+    going_on = 0
+    for members in parts:
+        holders = _members(sample, members)
+        own = constants(holders, policy.keep_percent) - cluster.signature
+        first = fills(holders[0].prompt.text, own, cluster.signature, holders[0].shingles)[:1]
+        if first and not first[0].before and first[0].after is not None and first[0].after.isalnum():
+            going_on += members.bit_count()
+    return parts if 2 * going_on >= len(sample) else []
+
+
+def _parts(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[_Part]:
+    """Return disjoint parts of the sample that share constants beyond the cluster's, heaviest first."""
+    state, policy = moves.state, moves.state.policy
+    signature = cluster.signature
+    base = max(1, state.evidence.weigh(signature))
+    found = []
+    for members, group in _groups(sample, signature, policy.group_members_min):
+        if len(group) < policy.group_constants_min:
+            continue
+        holders = _members(sample, members)
+        weight = state.evidence.weigh(group)
+        few = holders[:8]
+        besides = sum(state.evidence.weigh(kept.shingles - signature) for kept in few) // len(few)
+        heavy = 100 * weight >= policy.pair_percent * besides
+        if 100 * weight < policy.group_weight_percent * base and not heavy:
+            continue
+        layout = min(lay(kept.sketch.order, group, signature) for kept in holders[:3])
+        if layout is Layout.VALUE:
+            continue
+        found.append((weight * len(holders), members, heavy, layout))
+    found.sort(key=lambda part: (-part[0], part[1]))
+    taken = 0
+    parts = []
+    for _, members, heavy, layout in found:
+        left = members & ~taken
+        if left.bit_count() >= policy.group_members_min:
+            taken |= left
+            parts.append(_Part(left, heavy, layout))
+    return parts
+
+
+def _groups(sample: list[Kept], signature: frozenset[int], members_min: int) -> list[tuple[int, frozenset[int]]]:
+    """Return sets of members (as bit masks), each with the shingles that just these members hold."""
+    masks: dict[int, int] = defaultdict(int)
+    for place, kept in enumerate(sample):
+        bit = 1 << place
+        for shingle in kept.shingles - signature:
+            masks[shingle] |= bit
+    same: dict[int, list[int]] = defaultdict(list)
+    most = len(sample) * 9 // 10  # what almost all hold is a constant already
+    for shingle, members in masks.items():
+        if members_min <= members.bit_count() <= most:
+            same[members].append(shingle)
+    keys = sorted(same, key=lambda members: (-len(same[members]) * members.bit_count(), members))[:GROUPS_MAX]
+    groups = []
+    while keys:
+        first = keys[0]
+        alike = [
+            key for key in keys if 100 * (first & key).bit_count() >= SAME_GROUP_PERCENT * (first | key).bit_count()
+        ]
+        groups.append((first, frozenset(chain.from_iterable(same[key] for key in alike))))
+        taken = set(alike)
+        keys = [key for key in keys if key not in taken]
+    return groups
+
+
+def _members(sample: list[Kept], members: int) -> list[Kept]:
+    return [kept for place, kept in enumerate(sample) if members >> place & 1]
+
+
+def _union(masks: list[int]) -> int:
+    union = 0
+    for members in masks:
+        union |= members
+    return union
