@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from connectors.embedders.wordllama import WordllamaEmbedder
 
 
-def wordllama(*, chunk_chars: int = 4_000, chunks_max: int = 16) -> WordllamaEmbedder:
+def _wordllama(*, chunk_chars: int = 4_000, chunks_max: int = 16) -> WordllamaEmbedder:
     """Return the offline embedder."""
     from connectors.embedders.wordllama import WordllamaEmbedder  # noqa: PLC0415  see above
 
     return WordllamaEmbedder(chunk_chars=chunk_chars, chunks_max=chunks_max)
 
 
-def portkey(
+def _portkey(
     *, model: str, dimension: int, chunk_chars: int = 4_000, chunks_max: int = 16, **connection: Any
 ) -> PortkeyEmbedder:
     """Return an embedder behind a gateway; `connection` is what PortkeyClient takes."""
@@ -38,6 +38,6 @@ def portkey(
 
 
 EMBEDDERS: dict[str, Callable[..., WordllamaEmbedder | PortkeyEmbedder]] = {
-    "wordllama": wordllama,
-    "portkey": portkey,
+    "wordllama": _wordllama,
+    "portkey": _portkey,
 }

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from connectors.moderators.portkey import PortkeyModerator
 
 
-def offline() -> OfflineModerator:
+def _offline() -> OfflineModerator:
     """Return the classifier that ships with the package."""
     from connectors.moderators.offline import OfflineModerator  # noqa: PLC0415  see above
 
     return OfflineModerator()
 
 
-def portkey(*, model: str, **connection: Any) -> PortkeyModerator:
+def _portkey(*, model: str, **connection: Any) -> PortkeyModerator:
     """Return a moderator behind a gateway; `connection` is what PortkeyClient takes."""
     from connectors.moderators.portkey import PortkeyModerator  # noqa: PLC0415  see above
     from connectors.portkey.client import PortkeyClient  # noqa: PLC0415
@@ -30,6 +30,6 @@ def portkey(*, model: str, **connection: Any) -> PortkeyModerator:
 
 
 MODERATORS: dict[str, Callable[..., OfflineModerator | PortkeyModerator]] = {
-    "offline": offline,
-    "portkey": portkey,
+    "offline": _offline,
+    "portkey": _portkey,
 }

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 
-from connectors.embedders import wordllama
+from connectors.embedders import EMBEDDERS
 from connectors.kafka.admin import Admin
 from connectors.kafka.client import confluent_configuration
 from connectors.postgres.connection import APPLICATION_NAME
@@ -156,7 +156,7 @@ def moved(size: int) -> int:
 # First, because local Qdrant takes a millisecond for each prompt the other tests leave in the topics.
 async def test_both_sinks_run_in_one_process(stage: Stage) -> None:
     # The embedder of the other tests on this broker: a collection holds the vectors of one only.
-    embedder = wordllama()
+    embedder = EMBEDDERS["wordllama"]()
     prompts = [a_prompt(number, prompt_id=f"{stage.tenant}-{number}", tenant=stage.tenant) for number in range(3)]
     vectors = await embedder.embed([prompt.text for prompt in prompts])
     place = 5

@@ -56,6 +56,16 @@ def test_each_template_becomes_one_cluster_and_one_offs_stay_unclustered() -> No
     assert one_offs == {None}
 
 
+@pytest.mark.parametrize("count", [10, 80])
+def test_the_only_template_of_a_tenant_is_found(count: int) -> None:
+    # Everything the tenant sends holds its constants, so nothing of the tenant's own tells them from common words.
+    (home,) = homes(
+        filled("You operate a shop. Tell {name} when {thing} will arrive, and confirm.", count), known=False
+    )
+    assert len(home) == 1
+    assert None not in home
+
+
 @pytest.mark.parametrize("known", [False, True])
 def test_templates_that_differ_in_a_few_fixed_words_stay_apart(known: bool) -> None:
     opening = "You answer mail for a small shop. Customer {name} asks for {thing}. "

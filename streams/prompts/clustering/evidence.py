@@ -16,6 +16,9 @@ from itertools import repeat
 from streams.prompts.clustering.policy import BIT
 
 CLUSTER_COUNTS = 5
+# A tenant starts as though so many other templates had been seen, none of them with its words. Without them the
+# constants of a tenant's only template would weigh nothing, because everything holds them, and it would never be found.
+BACKGROUND_CLUSTERS = 32
 
 
 class Evidence:
@@ -23,7 +26,7 @@ class Evidence:
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
-        self._total = 2 * CLUSTER_COUNTS
+        self._total = BACKGROUND_CLUSTERS * CLUSTER_COUNTS
         self._logs = [_log2(CLUSTER_COUNTS + count) for count in range(1_024)]
 
     def add(self, shingles: Iterable[int], count: int) -> None:
