@@ -12,8 +12,8 @@ from typing import Any
 
 import faust
 
-from streams.engine.exactly_once.session import Stage
 from streams.engine.exactly_once.sessions import Sessions
+from streams.engine.exactly_once.stage import Stage
 from streams.engine.exactly_once.transport import Transport
 from streams.engine.settings import EngineSettings
 from streams.engine.tables import ChangelogTable, declare

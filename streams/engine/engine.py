@@ -30,10 +30,10 @@ from schemas.errors import ServiceUnavailable, SettingsInvalid
 from schemas.topics import Topic
 from streams.engine import app as faust_app
 from streams.engine.dead_letter import DeadLetters
-from streams.engine.exactly_once.session import Stage, Surroundings
 from streams.engine.exactly_once.sessions import Sessions
+from streams.engine.exactly_once.stage import Stage, Surroundings
 from streams.engine.limits import EXIT_CODE_STUCK, STOP_SECONDS_MAX
-from streams.engine.ports import Handler, NullObserver, Observer, StateView, Table
+from streams.engine.ports import Handler, NullObserver, Observer, Split, StateView, Table
 from streams.engine.settings import Settings
 from streams.engine.tables import ChangelogTable, View
 
@@ -66,11 +66,14 @@ class Engine:
 
     # -- declaring
 
-    def stage(self, name: str, source_topic: str, handler: Handler) -> None:
-        """Run `handler` on every unit of a topic. One stage a topic: its offsets have one owner."""
+    def stage(self, name: str, source_topic: str, handler: Handler, *, split: Split | None = None) -> None:
+        """Run `handler` on every unit of a topic. One stage a topic: its offsets have one owner.
+
+        `split` cuts a record that carries several things, so that one of them at fault costs only itself.
+        """
         if source_topic in self._stages or any(stage.name == name for stage in self._stages.values()):
             raise ValueError(f"stage {name} on {source_topic}: the name or the topic is taken")
-        self._stages[source_topic] = Stage(name, source_topic, handler)
+        self._stages[source_topic] = Stage(name, source_topic, handler, split)
 
     def table(self, name: str, *, owner: str) -> Table:
         """Return a table that the stage of topic `owner` writes."""

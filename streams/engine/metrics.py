@@ -60,7 +60,10 @@ class Metrics:
             registry=self.registry,
         )
         self._dead_letters = Counter(
-            "promptloom_dead_letters", "Records sent to dead-letters.", ["stage", "kind"], registry=self.registry
+            "promptloom_dead_letters",
+            "Records sent to dead-letters, by the topic they would be replayed to.",
+            ["stage", "kind", "topic"],
+            registry=self.registry,
         )
         self._errors = Counter(
             "promptloom_errors",
@@ -80,8 +83,8 @@ class Metrics:
     def published(self, topic: str, size_bytes: int) -> None:
         self._bytes.labels(topic).observe(size_bytes)
 
-    def dead_lettered(self, stage: str, kind: str) -> None:
-        self._dead_letters.labels(stage, kind).inc()
+    def dead_lettered(self, stage: str, kind: str, topic: str) -> None:
+        self._dead_letters.labels(stage, kind, topic).inc()
 
     def failed(self, stage: str, kind: str) -> None:
         self._errors.labels(stage, kind).inc()

@@ -64,6 +64,19 @@ class Unit(Protocol):
 Handler = Callable[[Unit], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a record that can be handled, and refused, without the rest of it."""
+
+    record: Record  # what the handler is given: the place of the whole, and this part of its value
+    letter: Record  # what goes to the dead letters instead, when the part is at fault
+
+
+# Parts a record that carries several things, in their order. Handling the pieces one after the other must lead
+# to what handling the record leads to.
+Split = Callable[[Record], Sequence[Piece]]
+
+
 class Table(Protocol):
     """A changelogged table, co-partitioned with the topic of the agent that owns it.
 
@@ -116,8 +129,11 @@ class Observer(Protocol):
     def published(self, topic: str, size_bytes: int) -> None:
         """A record was handed to the producer."""
 
-    def dead_lettered(self, stage: str, kind: str) -> None:
-        """A record went to the dead letters, for an error of this class name (counted when committed)."""
+    def dead_lettered(self, stage: str, kind: str, topic: str) -> None:
+        """A record of `topic` went to the dead letters, for an error of this class name (counted when committed).
+
+        The letter of a piece counts for the topic it would be replayed to.
+        """
 
     def failed(self, stage: str, kind: str) -> None:
         """Something failed and is tried again: a held partition, or a session that starts over."""
@@ -134,7 +150,7 @@ class NullObserver:
 
     def unit_done(self, stage: str, records: int, seconds: float) -> None: ...
     def published(self, topic: str, size_bytes: int) -> None: ...
-    def dead_lettered(self, stage: str, kind: str) -> None: ...
+    def dead_lettered(self, stage: str, kind: str, topic: str) -> None: ...
     def failed(self, stage: str, kind: str) -> None: ...
     def lag(self, topic: str, partition: int, records: int) -> None: ...
     def count(self, name: str, amount: float, labels: Mapping[str, str]) -> None: ...

@@ -234,7 +234,7 @@ class Sink(Generic[Item]):
             },
         )
         await self._persist(lambda: self._dead_letter(record, error, self.name))
-        self._observer.dead_lettered(self.name, type(error).__name__)
+        self._observer.dead_lettered(self.name, type(error).__name__, record.topic)
 
     async def _persist(self, action: Callable[[], Awaitable[Any]]) -> Any:
         """Run an action until no service is away."""

@@ -15,7 +15,8 @@ from schemas.errors import InvalidPrompt, RecordTooLarge, ServiceUnavailable, St
 from schemas.limits import RECORD_BYTES_MAX
 from streams.engine.dead_letter import DeadLetters
 from streams.engine.exactly_once.inbox import Batch, Inbox, PositionGap
-from streams.engine.exactly_once.session import Session, Stage, Surroundings
+from streams.engine.exactly_once.session import Session
+from streams.engine.exactly_once.stage import Stage, Surroundings
 from streams.engine.exactly_once.unit import HandlerMisuse, Outgoing, UnitOfWork, current_unit
 from streams.engine.limits import BATCH_BYTES_MAX, INBOX_UNITS_MAX, UNIT_BYTES_MAX
 from streams.engine.ports import NullObserver, Record, Unit

@@ -24,12 +24,12 @@ def get(port: int, path: str) -> tuple[int, str]:
 def test_metrics_show_what_the_engine_and_the_app_counted() -> None:
     metrics = Metrics((CounterSpec("prompts", "Prompts by outcome.", ("outcome",)),))
     metrics.count("prompts", 3, {"outcome": "rejected"})
-    metrics.dead_lettered("moderation", "InvalidPrompt")
+    metrics.dead_lettered("moderation", "InvalidPrompt", "prompts")
     port = health.serve("127.0.0.1", 0, metrics.registry, dict)
     status, body = get(port, "/metrics")
     assert status == 200
     assert 'promptloom_prompts_total{outcome="rejected"} 3.0' in body
-    assert 'promptloom_dead_letters_total{kind="InvalidPrompt",stage="moderation"} 1.0' in body
+    assert 'promptloom_dead_letters_total{kind="InvalidPrompt",stage="moderation",topic="prompts"} 1.0' in body
 
 
 def test_an_undeclared_counter_is_an_error_and_not_a_new_metric() -> None:

@@ -25,7 +25,8 @@ Modules, in the order of the flow:
     transport.py  what Faust and aiokafka do differently here: fetch, seek, rebalance
     inbox.py      records of one partition that wait, and how many make a unit
     unit.py       a unit of work: overlay of rows, queue of sends
-    session.py    one source partition between fence and doubt: run, bisect, hold, publish, commit
+    session.py    one source partition between fence and doubt
+    processing.py its records applied: the handler run, what is at fault found, services waited for
     ledger.py     what a partition has done and not committed yet
     producer.py   the transaction
     truth.py      committed offsets and changelogs, read after the fence

@@ -9,7 +9,6 @@ is no rest, and several units share one commit, up to the commit interval.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from streams.engine.exactly_once.producer import TransactionalProducer
 from streams.engine.exactly_once.unit import UnitOfWork
@@ -75,10 +74,10 @@ class Ledger:
         # Counted only now: what a lost transaction takes back was never there.
         units, self._units = self._units, []
         for unit in units:
-            self._report(unit.tallies, unit.letters)
+            self._report(unit)
 
-    def _report(self, tallies: list[tuple[str, float, Mapping[str, str]]], letters: list[tuple[str, str]]) -> None:
-        for name, amount, labels in tallies:
+    def _report(self, unit: UnitOfWork) -> None:
+        for name, amount, labels in unit.tallies:
             self._observer.count(name, amount, labels)
-        for stage, kind in letters:
-            self._observer.dead_lettered(stage, kind)
+        for stage, kind, topic in unit.letters:
+            self._observer.dead_lettered(stage, kind, topic)

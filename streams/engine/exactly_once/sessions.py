@@ -20,8 +20,10 @@ from typing import Any, Protocol
 
 from schemas.errors import StateIncompatible
 from streams.engine.exactly_once.inbox import Batch
+from streams.engine.exactly_once.processing import FATAL
 from streams.engine.exactly_once.producer import TransactionalProducer
-from streams.engine.exactly_once.session import FATAL, Session, Stage, Surroundings
+from streams.engine.exactly_once.session import Session
+from streams.engine.exactly_once.stage import Stage, Surroundings
 from streams.engine.exactly_once.truth import Position, Source, Truth
 from streams.engine.limits import (
     EXIT_CODE_STUCK,

@@ -4,15 +4,20 @@ While the handler runs, rows it writes stand in an overlay that only this unit s
 sends stand in a list. Undoing is forgetting both; completing hands the list to the producer, then
 the overlay to the tables. A row written several times goes to the changelog once, and a row written
 back as it was does not go there at all.
+
+A part of a unit is a unit inside it: it sees what the unit wrote so far, and what it does itself joins
+the unit when it is taken over, or is forgotten without touching the rest. That is how the good pieces of
+a record take effect without the one at fault, and still all at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from schemas.errors import RecordTooLarge
 from schemas.limits import RECORD_BYTES_MAX
@@ -58,14 +63,22 @@ current_unit: ContextVar[UnitOfWork | None] = ContextVar("current_unit", default
 class UnitOfWork:
     """Implements `ports.Unit`."""
 
-    def __init__(self, topic: str, partition: int, records: Sequence[Record], dead_letters: DeadLetters) -> None:
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[Record],
+        dead_letters: DeadLetters,
+        whole: UnitOfWork | None = None,  # the unit this one is a part of
+    ) -> None:
         self.topic = topic
         self.partition = partition
         self.records = records
         self.state = State.OPEN
         self.tallies: list[tuple[str, float, Mapping[str, str]]] = []  # additions to counters of the app
-        self.letters: list[tuple[str, str]] = []  # (stage, kind of error), for the observer
+        self.letters: list[tuple[str, str, str]] = []  # (stage, kind of error, topic), for the observer
         self._dead_letters = dead_letters
+        self._whole = whole
         self._sends: list[Outgoing] = []
         self._rows: dict[ChangelogTable, dict[str, bytes | None]] = {}
 
@@ -96,16 +109,35 @@ class UnitOfWork:
         self._sends.append(
             Outgoing(letter.topic, letter.partition, letter.key, letter.value, letter.headers, record.timestamp_ms)
         )
-        self.letters.append((stage, type(error).__name__))
+        self.letters.append((stage, type(error).__name__, record.topic))
 
     def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
         """Add to a counter of the app when the unit is committed."""
         self._require_open()
         self.tallies.append((name, amount, labels))
 
-    def written(self, table: ChangelogTable) -> dict[str, bytes | None]:
-        """Return the rows this unit wrote to a table (None = deleted)."""
-        return self._rows.get(table, {})
+    def part(self, records: Sequence[Record]) -> UnitOfWork:
+        """Return a unit for some records that takes effect with this one, once `take` was given it."""
+        self._require_open()
+        return UnitOfWork(self.topic, self.partition, records, self._dead_letters, self)
+
+    def take(self, part: UnitOfWork) -> None:
+        """Take over everything a part did."""
+        self._require_open()
+        part.state = State.DONE
+        for table, rows in part._rows.items():
+            self._rows.setdefault(table, {}).update(rows)
+        self._sends += part._sends
+        self.tallies += part.tallies
+        self.letters += part.letters
+
+    def written(self, table: ChangelogTable) -> Mapping[str, bytes | None]:
+        """Return the rows this unit wrote to a table (None = deleted), those of the unit around it included."""
+        own = self._rows.get(table, {})
+        if self._whole is None:
+            return own
+        around = cast("MutableMapping[str, bytes | None]", self._whole.written(table))  # read only, here as there
+        return ChainMap(own, around)
 
     def write(self, table: ChangelogTable, key: str, value: bytes | None) -> None:
         self._require_open()

@@ -1,0 +1,30 @@
+"""What a session is told: the stage whose records it works on, and what all sessions of a worker share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streams.engine.dead_letter import DeadLetters
+from streams.engine.ports import Handler, Observer, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What the records of one topic are for. `split` parts a record that carries several things."""
+
+    name: str
+    topic: str
+    handler: Handler
+    split: Split | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every session of a worker shares."""
+
+    group: str
+    unit_records_max: int
+    unit_wait_s: float
+    commit_interval_s: float
+    dead_letters: DeadLetters
+    observer: Observer
