@@ -68,6 +68,10 @@ TEMPLATES = Topic(
     "templates", "tenant/cluster_id", "TemplateVersion: JSON", True, -1, compacted=True, model=TemplateVersion
 )
 DEAD_LETTERS = Topic("dead-letters", "as received", "the original bytes", True, 3 * DAY_MS)
+# What keeps a letter from being sent back twice. Kept longer than any letter, so that a mark outlives its letter.
+DEAD_LETTERS_REPLAYED = Topic(
+    "dead-letters-replayed", "place and time of a letter", "where it was sent: JSON", False, 14 * DAY_MS, partitions=1
+)
 SCHEMAS = Topic("schemas", "fingerprint", "an Avro schema: JSON", False, -1, compacted=True, partitions=1)
 
 TOPICS: tuple[Topic, ...] = (
@@ -80,5 +84,6 @@ TOPICS: tuple[Topic, ...] = (
     EVOLUTION_EVENTS,
     TEMPLATES,
     DEAD_LETTERS,
+    DEAD_LETTERS_REPLAYED,
     SCHEMAS,
 )

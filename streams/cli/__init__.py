@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "sink": "sink",
     "replay": "replay",
     "tail": "tail",
+    "dead-letters": "dead_letters",
     "clusters": "catalogue",
     "show": "catalogue",
     "why": "catalogue",
@@ -45,7 +46,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"streams.cli.{COMMANDS[cmd_name]}")
-        command = getattr(module, cmd_name)
+        command = getattr(module, cmd_name.replace("-", "_"))
         if not isinstance(command, click.Command):
             raise TypeError(f"streams.cli.{COMMANDS[cmd_name]}.{cmd_name} is not a click command")
         return command
