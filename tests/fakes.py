@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from schemas.avro import WriterSchema
 from schemas.errors import SchemaUnavailable
-from streams.engine.ports import Handler, Headers, Record
+from streams.engine.ports import Handler, Headers, Record, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +118,17 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.stages: dict[str, tuple[str, Handler]] = {}  # name -> (source topic, handler)
+        self.splits: dict[str, Split] = {}
         self.tables: dict[str, FakeTable] = {}
         self._generations: Counter[int] = Counter()
         self._offsets: Counter[tuple[str, int]] = Counter()
 
-    def stage(self, name: str, source_topic: str, handler: Handler) -> None:
+    def stage(self, name: str, source_topic: str, handler: Handler, *, split: Split | None = None) -> None:
         if name in self.stages:
             raise ValueError(f"a stage named {name} is attached already")
         self.stages[name] = (source_topic, handler)
+        if split is not None:
+            self.splits[name] = split
 
     def table(self, name: str, *, owner: str) -> FakeTable:
         return self.tables.setdefault(name, FakeTable(name, owner))

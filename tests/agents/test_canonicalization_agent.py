@@ -10,7 +10,7 @@ from schemas.avro import WriterSchema
 from schemas.errors import SchemaUnavailable
 from schemas.events import EvolutionEvent, TemplateVersion
 from schemas.prompts import CanonicalizedFrame, ClusterChangeKind, ClusteredFrame, ClusteredStep
-from schemas.topics import EVOLUTION_EVENTS, PROMPTS_CANONICALIZED, PROMPTS_CLUSTERED, TEMPLATES
+from schemas.topics import EVOLUTION_EVENTS, PROMPTS, PROMPTS_CANONICALIZED, PROMPTS_CLUSTERED, TEMPLATES
 from streams.engine import frames
 from streams.prompts.canonicalization import agent
 from streams.prompts.canonicalization.logic import Policy
@@ -134,3 +134,27 @@ async def test_a_tenant_whose_name_holds_a_slash_is_told_apart(engine: FakeEngin
     unit = await run(engine, [step(text, 5 + n, tenant="acme/c1") for n, text in enumerate(letters(25, seed=3))])
     (event,) = unit.sent_to(EVOLUTION_EVENTS.name)
     assert json.loads(event.value or b"")["template"]["members"] < 25
+
+
+async def test_steps_of_a_frame_handled_one_by_one_lead_to_the_same_rows_and_outcomes(engine: FakeEngine) -> None:
+    moved = step("A text that moved.", 3, sequence=1, left="c2")
+    batch = [change(ClusterChangeKind.FOUNDED), *members(letters(30)), moved]
+    together = await run(engine, batch)
+    other = FakeEngine()
+    agent.attach(other, policy=Policy(), schemas=NoSchemas())
+    pieces = other.splits[agent.STAGE](a_record(record(batch), topic=PROMPTS_CLUSTERED.name, partition=3))
+    apart = [await other.run(agent.STAGE, [piece.record], partition=3) for piece in pieces]
+
+    def outcomes(*units: FakeUnit) -> list[object]:
+        return [item for unit in units for frame in canonicalized(unit) for item in frame.prompts]
+
+    assert outcomes(*apart) == outcomes(together)
+    assert {name: table.rows for name, table in other.tables.items()} == {
+        name: table.rows for name, table in engine.tables.items()
+    }
+    # A prompt goes back to where it came from; a change or a move of one that has its answer does not.
+    assert [piece.letter.topic for piece in pieces] == [
+        PROMPTS_CLUSTERED.name,
+        *[PROMPTS.name] * 30,
+        PROMPTS_CLUSTERED.name,
+    ]

@@ -12,7 +12,7 @@ from connectors.embedders.wordllama import DIMENSION
 from schemas.errors import ConflictingDuplicate, SchemaUnavailable, StateIncompatible, UndecodableRecord
 from schemas.limits import FRAME_BYTES_MAX, FRAME_PROMPTS_MAX, RECORD_BYTES_MAX
 from schemas.prompts import ClusteredFrame, ClusteredStep, EmbeddedFrame, ModeratedPrompt, Prompt
-from schemas.topics import PROMPTS_CLUSTERED, PROMPTS_EMBEDDED
+from schemas.topics import PROMPTS, PROMPTS_CLUSTERED, PROMPTS_EMBEDDED
 from streams.engine import frames
 from streams.engine.ports import Record
 from streams.prompts.clustering import agent
@@ -181,3 +181,16 @@ async def test_a_frame_of_another_embedder_is_refused_after_a_restore_too(engine
     engine.restore()
     with pytest.raises(StateIncompatible):
         await run(engine, record(prompts(["x"], start=50), embedder="another"))
+
+
+async def test_prompts_of_a_frame_handled_one_by_one_lead_to_the_same_rows_and_steps(engine: FakeEngine) -> None:
+    whole = record(prompts(busy_stream()[:60]))
+    together = await run(engine, whole)
+    other = an_engine()
+    pieces = other.splits[agent.STAGE](whole)
+    apart = [await run(other, piece.record) for piece in pieces]
+    assert steps(*apart) == steps(together)
+    assert table_rows(other) == table_rows(engine)
+    refused = [orjson.loads(piece.letter.value or b"") for piece in pieces]
+    assert [letter["text"] for letter in refused] == busy_stream()[:60]
+    assert {piece.letter.topic for piece in pieces} == {PROMPTS.name}

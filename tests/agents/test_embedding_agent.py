@@ -128,3 +128,15 @@ async def test_the_same_prompts_give_the_same_vectors_bit_for_bit_however_they_a
 async def test_a_unit_without_records_sends_nothing() -> None:
     unit = await an_engine().run("embedding", [])
     assert unit.sent == []
+
+
+async def test_prompts_of_a_frame_handled_one_by_one_leave_as_they_do_together() -> None:
+    engine = an_engine()
+    whole = a_frame(*(moderated(number, f"Text {'x' * number}.", f"t{number % 3}") for number in range(9)))
+    pieces = engine.splits[agent.STAGE](whole)
+    apart = [await engine.run(agent.STAGE, [piece.record]) for piece in pieces]
+    together = arrived(await engine.run(agent.STAGE, [whole]))
+    assert sorted(entry for unit in apart for entry in arrived(unit)) == sorted(together)
+    assert [orjson.loads(piece.letter.value or b"")["id"] for piece in pieces] == [
+        moderated(number, "").prompt.prompt_id for number in range(9)
+    ]

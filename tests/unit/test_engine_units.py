@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from aiokafka.errors import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import InvalidPrompt, RecordTooLarge, ServiceUnavailable, StateIncompatible
 from schemas.limits import RECORD_BYTES_MAX
-from streams.engine.dead_letter import DeadLetters
-from streams.engine.exactly_once.inbox import Batch, Inbox, PositionGap
-from streams.engine.exactly_once.session import Session
-from streams.engine.exactly_once.stage import Stage, Surroundings
+from streams.engine.exactly_once.inbox import Inbox, PositionGap
 from streams.engine.exactly_once.unit import HandlerMisuse, Outgoing, UnitOfWork, current_unit
 from streams.engine.limits import BATCH_BYTES_MAX, INBOX_UNITS_MAX, UNIT_BYTES_MAX
-from streams.engine.ports import NullObserver, Record, Unit
-from streams.engine.tables import ChangelogTable, View
+from streams.engine.ports import Record, Unit
+from streams.engine.tables import ChangelogTable
 from tests.fakes import a_record
-
-DEAD_LETTERS = DeadLetters("dead-letters", 2)
+from tests.session_run import DEAD_LETTERS, Run, a_batch
 
 
 @contextmanager
@@ -160,10 +155,6 @@ def test_a_dead_letter_always_fits(record: Record) -> None:
     assert size <= RECORD_BYTES_MAX
 
 
-def a_batch(start: int, records: list[Record], end: int | None = None) -> Batch:
-    return Batch("prompts", 0, 1, start, end if end is not None else start + len(records), tuple(records))
-
-
 @given(sizes=st.lists(st.integers(0, UNIT_BYTES_MAX * 2), max_size=12), cut=st.integers(0, 12))
 def test_an_inbox_gives_back_every_record_once_in_order_in_bounded_units(sizes: list[int], cut: int) -> None:
     inbox = Inbox(0, unit_records_max=4)
@@ -199,53 +190,6 @@ def test_an_inbox_asks_for_a_pause_when_enough_waits() -> None:
     assert inbox.full
     inbox.take()
     assert not inbox.full
-
-
-class RecordingProducer:
-    """Stands where the transaction does: keeps what was sent and what was committed, in order."""
-
-    def __init__(self) -> None:
-        self.sent: list[Outgoing] = []
-        self.committed: list[tuple[int, int]] = []  # position, records sent until then
-        self.fails = False
-
-    async def send(self, records: list[Outgoing]) -> None:
-        self.sent += records
-
-    async def commit(self, _source: tuple[str, int], position: int, _group: str) -> None:
-        if self.fails:
-            raise KafkaError("no answer")
-        self.committed.append((position, len(self.sent)))
-
-    async def stop(self) -> None: ...
-
-
-class Run:
-    """A session over a list of records."""
-
-    def __init__(self, handler: Callable[[Unit], Awaitable[None]], values: list[bytes]) -> None:
-        self.producer = RecordingProducer()
-        self.failures: list[Exception] = []
-        self.view = View()
-        around = Surroundings("app", 8, 0.0, 0.01, DEAD_LETTERS, NullObserver())
-        self.session = Session(
-            Stage("stage", "words", handler),
-            3,
-            0,
-            self.producer,  # type: ignore[arg-type]
-            self.view,
-            around,
-            lambda _, error: self.failures.append(error),
-        )
-        self.session.push(a_batch(0, [a_record(value, offset=offset) for offset, value in enumerate(values)]))
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():  # noqa: ASYNC110  what is waited for lives in the code under test
-                await asyncio.sleep(0.001)
-
-    def values(self, topic: str) -> list[bytes | None]:
-        return [sent.value for sent in self.producer.sent if sent.topic == topic]
 
 
 async def copy(unit: Unit) -> None:

@@ -34,7 +34,7 @@ from streams.engine.dead_letter import message
 from streams.engine.exactly_once.ledger import Ledger
 from streams.engine.exactly_once.stage import Stage, Surroundings
 from streams.engine.exactly_once.unit import HandlerMisuse, UnitOfWork, current_unit
-from streams.engine.limits import HOLD_SECONDS_MAX, HOLD_SECONDS_MIN
+from streams.engine.limits import HOLD_SECONDS_MAX
 from streams.engine.ports import Handler, Piece, Record
 from streams.engine.tables import View
 
@@ -202,7 +202,7 @@ class Processing:
         kind = type(error).__name__
         self.held_reason = f"{kind}: {error}"
         self._around.observer.failed(self._stage.name, kind)
-        pause_s = min(HOLD_SECONDS_MAX, HOLD_SECONDS_MIN * 2 ** min(attempts, 20))
+        pause_s = min(HOLD_SECONDS_MAX, self._around.hold_s_min * 2 ** min(attempts, 20))
         if isinstance(error, ServiceRateLimited) and error.retry_after_s is not None:
             pause_s = max(pause_s, error.retry_after_s)
         pause_s *= random.uniform(0.5, 1.5)  # noqa: S311  jitter, so that held partitions do not knock in step

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streams.engine.dead_letter import DeadLetters
+from streams.engine.limits import HOLD_SECONDS_MIN
 from streams.engine.ports import Handler, Observer, Split
 
 
@@ -28,3 +29,4 @@ class Surroundings:
     commit_interval_s: float
     dead_letters: DeadLetters
     observer: Observer
+    hold_s_min: float = HOLD_SECONDS_MIN

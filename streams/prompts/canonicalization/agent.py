@@ -9,7 +9,8 @@ Guarantee  Exactly once inside Kafka: rows, frames, events and offset commit tog
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 from urllib.parse import quote
 
@@ -19,8 +20,9 @@ from schemas.events import EvolutionEvent
 from schemas.prompts import CanonicalizedFrame, CanonicalizedPrompt, ClusterChange, ClusteredFrame, ClusteredStep
 from schemas.topics import EVOLUTION_EVENTS, PROMPTS_CANONICALIZED, PROMPTS_CLUSTERED, TEMPLATES
 from streams.engine import frames
-from streams.engine.ports import Handler, Record, StateView, Table, Unit, WriterSchemas
+from streams.engine.ports import Handler, Piece, Record, Split, StateView, Table, Unit, WriterSchemas
 from streams.engine.tenant_cache import TenantCache
+from streams.prompts import ingest
 from streams.prompts.canonicalization.logic import Canonicalization, Policy
 from streams.prompts.canonicalization.rows import TABLES
 
@@ -32,7 +34,7 @@ ITEM_BYTES = 1_600  # decision, reasoning and ids of a prompt, or a cluster chan
 class Engine(Protocol):
     """What this room needs of the engine."""
 
-    def stage(self, name: str, source_topic: str, handler: Handler) -> object: ...
+    def stage(self, name: str, source_topic: str, handler: Handler, *, split: Split | None = None) -> object: ...
 
     def table(self, name: str, *, owner: str) -> Table: ...
 
@@ -55,7 +57,7 @@ def attach(engine: Engine, *, policy: Policy, schemas: WriterSchemas) -> None:
             tenants.forget(unit.partition)
             raise
 
-    engine.stage(STAGE, source, canonicalize)
+    engine.stage(STAGE, source, canonicalize, split=_pieces)
 
 
 def _apply(unit: Unit, tenants: TenantCache[Canonicalization], steps: Iterable[ClusteredStep]) -> None:
@@ -128,6 +130,21 @@ async def _steps(unit: Unit, record: Record, schemas: WriterSchemas) -> tuple[Cl
     except UndecodableRecord as error:
         unit.dead_letter(record, error, stage=STAGE)
         return ()
+
+
+def _pieces(record: Record) -> Sequence[Piece]:
+    """Return each step of a frame as a frame of its own.
+
+    A prompt's first answer is refused as the prompt that was received. A move or a change is no prompt: it is
+    refused as the frame it makes, and the prompt keeps the answer it has.
+    """
+    frame = frames.decode(ClusteredFrame, record.value or b"")
+    pieces = []
+    for step in frame.steps:
+        alone = replace(record, value=frames.encode(frame.model_copy(update={"steps": (step,)})))
+        first = step.assignment is not None and step.assignment.sequence == 0
+        pieces.append(Piece(alone, ingest.as_received(step.assignment.prompt) if first and step.assignment else alone))
+    return pieces
 
 
 def _tenant_of(step: ClusteredStep) -> str:

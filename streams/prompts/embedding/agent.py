@@ -8,13 +8,15 @@ Guarantee  A prompt leaves with a vector of the announced embedder, or alone to 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from schemas.errors import InvalidPrompt, ServiceRefused, UndecodableRecord
 from schemas.prompts import ModeratedFrame, ModeratedPrompt
 from schemas.topics import PROMPTS_EMBEDDED, PROMPTS_MODERATED
 from streams.engine import frames
-from streams.engine.ports import Embedder, Handler, Record, Unit, WriterSchemas
+from streams.engine.ports import Embedder, Handler, Piece, Record, Split, Unit, WriterSchemas
 from streams.engine.refusals import answers_or_refusals
 from streams.prompts import ingest
 from streams.prompts.embedding import logic
@@ -25,7 +27,7 @@ STAGE = "embedding"
 class Engine(Protocol):
     """What this room needs of the engine."""
 
-    def stage(self, name: str, source_topic: str, handler: Handler) -> object: ...
+    def stage(self, name: str, source_topic: str, handler: Handler, *, split: Split | None = None) -> object: ...
 
 
 def attach(engine: Engine, *, embedder: Embedder, schemas: WriterSchemas, partitions: int) -> None:
@@ -46,7 +48,18 @@ def attach(engine: Engine, *, embedder: Embedder, schemas: WriterSchemas, partit
         ):
             unit.send(PROMPTS_EMBEDDED.name, frames.encode(frame), partition=partition)
 
-    engine.stage(STAGE, PROMPTS_MODERATED.name, embed)
+    engine.stage(STAGE, PROMPTS_MODERATED.name, embed, split=_pieces)
+
+
+def _pieces(record: Record) -> Sequence[Piece]:
+    """Return each prompt of a frame as a frame of its own, and as it was received."""
+    return [
+        Piece(
+            replace(record, value=frames.encode(ModeratedFrame(prompts=(moderated,)))),
+            ingest.as_received(moderated.prompt),
+        )
+        for moderated in frames.decode(ModeratedFrame, record.value or b"").prompts
+    ]
 
 
 async def _prompts(unit: Unit, record: Record, schemas: WriterSchemas) -> tuple[ModeratedPrompt, ...]:
