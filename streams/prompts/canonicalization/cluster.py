@@ -93,6 +93,7 @@ class ClusterState:
     steady: int = 0  # members in a row that parsed
     learn_at: int = FIRST_LESSON  # members at which the template is learnt again
     look_at: int = 0  # members at which drift is looked for again
+    earlier: int = 0  # members since the newest version that only an earlier one parses
     strange: int = 0  # members since the newest version that no version parses
     succeeded_by: str | None = None
     split_from: str | None = None  # the cluster this one was part of
@@ -220,7 +221,7 @@ class ClusterState:
             values = template.parse(sample.text)
             if values is not None:
                 self.count(values)
-        self.since_version = self.strange = 0
+        self.since_version = self.strange = self.earlier = 0
         self.look_at = FIRST_LOOK
 
     def renumber(self, number: str) -> None:

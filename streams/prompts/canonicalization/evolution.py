@@ -13,7 +13,9 @@ Pure. Three signs, each looked for in the newest members of a cluster:
 from __future__ import annotations
 
 import difflib
+import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,13 +25,15 @@ from streams.prompts.canonicalization.template import Template, learn
 AGREEING_MIN = 8  # members that must agree before a new version is believed
 COVERED_MIN = 0.8  # of them that the proposed template must parse
 FAMILIAR_SHARE_MAX = 0.25  # of earlier texts in which "new" words may occur
-RARE_SHARE_MAX = 0.1  # of earlier texts in which a word may occur that is new to the newest ones
+WORD_ODDS_MIN = 10**5  # against a word's being new by chance: each of some hundred words is a try
 WORD = re.compile(r"[^\W_]{2,}")
 OVERDUE_MISSING = 4.6  # expected members that did not come: a chance of e^-4.6 = 1 %
 OVERDUE_ARRIVALS = 8  # newest arrivals the rate is taken from
 RAMP_MEMBERS_MAX = 4  # arrivals of an elder cluster while the next version is rolled out
 PHRASE_WORDS_MIN = 2  # one word may be what all values of a topic have in common
 LABEL = re.compile(r"\n\W*\w+|\w\s*[:：]")
+REPLACED_SHARE_MAX = 0.35  # of the longer template's words that two unrelated templates have in common
+RUN_ODDS_MIN = 10**6  # against a run of stragglers: one is looked at with each member of an earlier version
 SLOT = "\x00"  # stands for a slot among the words of a template
 
 
@@ -38,6 +42,7 @@ class Difference:
     """What one template has that another has not, in words."""
 
     gained: int
+    lost: int
     kept: float  # share of the old words that stayed
     words: int  # of the new template
     rejoined: bool  # constants now touch that a slot or other constants kept apart
@@ -45,6 +50,17 @@ class Difference:
     @property
     def is_change(self) -> bool:
         return self.gained > 0 or self.rejoined
+
+    @property
+    def is_section(self) -> bool:
+        """Tell whether a stretch of wording came, or went, and all else stayed: no value of a slot is like that."""
+        return self.gained >= PHRASE_WORDS_MIN and not self.lost or (self.rejoined and not self.gained)
+
+    @property
+    def is_replacement(self) -> bool:
+        """Tell whether hardly a word stayed: no slot of the one template can be told from those of the other."""
+        stayed = self.words - self.gained
+        return stayed < REPLACED_SHARE_MAX * max(self.words, stayed + self.lost)
 
 
 def compare(before: Template, after: Template) -> Difference:
@@ -60,7 +76,7 @@ def compare(before: Template, after: Template) -> Difference:
         if a < b and SLOT not in new[c:d] and not (_touches_slot(new, c, d) and SLOT not in old[a:b]):
             rejoined = True
     fixed = sum(word != SLOT for word in old)
-    return Difference(gained, 1 - lost / max(1, fixed), sum(word != SLOT for word in new), rejoined)
+    return Difference(gained, lost, 1 - lost / max(1, fixed), sum(word != SLOT for word in new), rejoined)
 
 
 def is_same(one: Template, other: Template) -> bool:
@@ -119,18 +135,33 @@ def _core(constant: str) -> str:
     return " ".join(WORD.findall(constant))
 
 
-def new_words(current: Template, earlier: Sequence[str], newest: Sequence[str]) -> set[str]:
-    """Return the words that all the newest members hold in one slot and hardly any earlier member holds in it."""
-    columns = _columns(current, newest)
-    if not columns:
-        return set()
-    before = _columns(current, earlier)
-    found: set[str] = set()
+def sharing_new_words(current: Template, earlier: Sequence[str], newest: Sequence[str]) -> list[str]:
+    """Return those of the newest members that share a word in a slot which is too rare in earlier ones for chance.
+
+    While a new wording is rolled out, members of the old one still come in between; so not all of them need share it.
+    """
+    columns, before = _columns(current, newest), _columns(current, earlier)
+    best: tuple[int, str, int] | None = None
     for slot, values in enumerate(columns):
-        shared = set.intersection(*(set(WORD.findall(value)) for value in values))
-        few = RARE_SHARE_MAX * len(earlier)
-        found |= {word for word in shared if sum(word in value for value in (before[slot] if before else ())) <= few}
-    return found
+        holders = Counter(word for value in values for word in set(WORD.findall(value)))
+        for word, count in holders.items():
+            rank = (-count, word, slot)
+            if count < AGREEING_MIN or (best is not None and best < rank):
+                continue
+            known = sum(word in value for value in (before[slot] if before else ()))
+            if _is_new(count, len(newest), known, len(earlier)):
+                best = rank
+    if best is None:
+        return []
+    _, word, slot = best
+    return [text for text, value in zip(newest, columns[slot], strict=True) if word in WORD.findall(value)]
+
+
+def _is_new(count: int, newest: int, known: int, earlier: int) -> bool:
+    """Tell by Fisher's exact test whether what `count` of the newest hold came up since the earlier ones."""
+    held = count + known
+    deals = sum(math.comb(newest, i) * math.comb(earlier, held - i) for i in range(count, min(held, newest) + 1))
+    return deals * WORD_ODDS_MIN <= math.comb(newest + earlier, held)
 
 
 def _columns(template: Template, texts: Sequence[str]) -> list[tuple[str, ...]]:
@@ -146,6 +177,11 @@ def adds_wording(before: Template, after: Template) -> bool:
         for constant in after.constants
         if _core(constant) and constant.strip() not in known
     )
+
+
+def went_back(earlier_before: int, members_before: int, run: int) -> bool:
+    """Tell whether a run of members of an earlier version is no chance, given how many came in between before."""
+    return (earlier_before + 1) ** run * RUN_ODDS_MIN <= (members_before + 2) ** run
 
 
 def gave_way(arrivals: Sequence[int], at: int, members: int) -> bool:

@@ -112,7 +112,7 @@ def _succeeded(tenant: Tenant, state: ClusterState, elder: ClusterState) -> Evol
     """Announce a cluster as the next version of an elder one."""
     before, after = elder.versions[-1], state.versions[-1]
     kind = versions.kind_of_change(before.template, after.template)
-    state.renumber(versions.following(before.number, kind))
+    state.renumber(versions.following(before.number, before.template, after.template))
     elder.succeeded_by = state.cluster_id
     tenant.touch(elder)
     words = versions.in_words(before.template, after.template, kind)

@@ -1,7 +1,7 @@
 """Versions of a template: what changed between two of them, which number comes next, and the difference in text.
 
 Pure. The number is semantic: a slot removed is major (whoever fills the template by slot name must change), a slot
-added is minor, wording is a patch.
+added is minor, wording is a patch; another template altogether is major.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import difflib
 import re
 
 from schemas.events import EvolutionType
+from streams.prompts.canonicalization.evolution import compare
 from streams.prompts.canonicalization.template import Template
 
 FIRST = "1.0.0"
+PARTING = re.compile(r"\w|\n[ \t]*\n")  # words or an empty line: what parts two slots for good
 BUMP = {
     EvolutionType.SLOT_REMOVED: 0,
     EvolutionType.SLOT_ADDED: 1,
@@ -20,15 +22,17 @@ BUMP = {
 }
 
 
-def following(version: str, kind: EvolutionType) -> str:
-    """Return the version number that a change of this kind leads to."""
+def following(version: str, before: Template, after: Template) -> str:
+    """Return the version number that a change from one template to the next leads to."""
     numbers = [int(part) for part in version.split(".")]
-    place = BUMP[kind]
+    place = 0 if compare(before, after).is_replacement else BUMP[kind_of_change(before, after)]
     return ".".join(map(str, [*numbers[:place], numbers[place] + 1, *[0] * (2 - place)]))
 
 
 def kind_of_change(before: Template, after: Template) -> EvolutionType:
-    """Name the change from one template to the next by what happened to its slots."""
+    """Name the change from one template to the next by what happened to its slots, if they can be followed at all."""
+    if compare(before, after).is_replacement:
+        return EvolutionType.UPDATED
     grown = slot_groups(after) - slot_groups(before)
     if grown:
         return EvolutionType.SLOT_ADDED if grown > 0 else EvolutionType.SLOT_REMOVED
@@ -38,7 +42,7 @@ def kind_of_change(before: Template, after: Template) -> EvolutionType:
 def slot_groups(template: Template) -> int:
     """Count slots, those that only marks stand between as one: where a list is cut is no matter of versions."""
     groups = min(template.slots, 1)
-    return groups + sum(1 for constant in template.constants[1:-1] if re.search(r"\w", constant))
+    return groups + sum(1 for constant in template.constants[1:-1] if PARTING.search(constant))
 
 
 def unified_diff(before: Template, after: Template) -> str:
@@ -55,4 +59,6 @@ def in_words(before: Template, after: Template, kind: EvolutionType) -> str:
         return f"a slot was added ({', '.join(new) or 'beside the known ones'})"
     if kind is EvolutionType.SLOT_REMOVED:
         return f"a slot was removed ({', '.join(gone) or 'one of several alike'})"
+    if compare(before, after).is_replacement:
+        return "another template took its place"
     return "the fixed wording changed"

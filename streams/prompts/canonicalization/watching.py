@@ -6,13 +6,22 @@ size costs a constant share of the work, and the chance of a false alarm grows w
 
 from __future__ import annotations
 
+from typing import Any
+
 from schemas.events import EvolutionEvent, EvolutionType
 from schemas.prompts import Assignment
 from streams.prompts.canonicalization import versions
 from streams.prompts.canonicalization.announcements import announce
-from streams.prompts.canonicalization.cluster import CURRENT, STRANGE, ClusterState, Read, Sample, shortened
+from streams.prompts.canonicalization.cluster import CURRENT, EARLIER, STRANGE, ClusterState, Read, Sample, shortened
 from streams.prompts.canonicalization.drift import moved
-from streams.prompts.canonicalization.evolution import AGREEING_MIN, adds_wording, compare, new_words, proposal
+from streams.prompts.canonicalization.evolution import (
+    AGREEING_MIN,
+    adds_wording,
+    compare,
+    proposal,
+    sharing_new_words,
+    went_back,
+)
 from streams.prompts.canonicalization.slots import name_slots
 from streams.prompts.canonicalization.template import Template, learn
 from streams.prompts.canonicalization.tenant import Tenant
@@ -43,6 +52,9 @@ def watch(
         if state.strange < STRANGE_EVERY:
             refine(state)
         return []
+    if read.reading == EARLIER:
+        state.earlier += 1
+        return _about_stragglers(tenant, state) if live else []
     if live and state.since_version >= state.look_at:
         state.look_at = state.since_version + max(LOOK_EVERY, state.since_version // LOOK_SHARE)
         return _about_newest(tenant, state)
@@ -51,25 +63,46 @@ def watch(
 
 def _about_strangers(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
     """Make sense of the members that no version parses: a new version, or a template learnt too narrowly."""
-    current, suspects = state.versions[-1].template, state.suspects()
-    texts = [sample.text for sample in suspects]
-    proposed = proposal(current, [sample.text for sample in state.bases()], texts)
+    current, texts = state.versions[-1].template, [sample.text for sample in state.suspects()]
+    earlier = [sample.text for sample in state.bases()]
     newest = list(state.recents())[-AGREEING_MIN:]
     dominant = sum(sample.reading == STRANGE for sample in newest) >= DOMINANT_SHARE * len(newest)
-    if proposed is not None and compare(current, proposed).is_change:
+    # Older strange members may be strange in another way than the newest ones.
+    for some in (texts[-AGREEING_MIN:], texts) if dominant and len(texts) > AGREEING_MIN else (texts,):
+        proposed = proposal(current, earlier, some)
+        if proposed is None or not (difference := compare(current, proposed)).is_change:
+            continue
         if dominant:
-            return _new_version(tenant, state, proposed, texts, "wording", "agree on another wording")
-        if len(suspects) < SIDE_BY_SIDE_MIN:
+            return _new_version(tenant, state, proposed, some, "wording", "agree on another wording")
+        if len(texts) < SIDE_BY_SIDE_MIN:
             return []
+        if difference.is_section:
+            finding = "agree on another wording, beside the known one"
+            return _new_version(tenant, state, proposed, some, "wording", finding)
     refine(state)
     draft = state.template
-    if draft is None or draft.constants == current.constants or len(suspects) < AGREEING_MIN:
+    if draft is None or draft.constants == current.constants or len(texts) < AGREEING_MIN:
         return []
     if sum(draft.parse(text) is not None for text in texts) < AGREEING_MIN:
         return []
     return _new_version(
         tenant, state, draft, [s.text for s in state.samples()], "refinement", "show that a part varies"
     )
+
+
+def _about_stragglers(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
+    """See whether members of an earlier version are no stragglers any more: the caller went back to it."""
+    newest = list(state.recents())
+    run = next((at for at, sample in enumerate(reversed(newest)) if sample.reading != EARLIER), len(newest))
+    if run < AGREEING_MIN or not went_back(state.earlier - run, state.since_version - run, run):
+        return []
+    texts = [sample.text for sample in newest[-run:]]
+    for version in reversed(state.versions[:-1]):
+        if all(version.template.parse(text) is not None for text in texts):
+            finding = f"went back to the wording of version {version.number}"
+            details = {"restores_version": version.number}
+            return _new_version(tenant, state, version.template, texts, "rollback", finding, details)
+    return []
 
 
 def refine(state: ClusterState) -> None:
@@ -88,14 +121,17 @@ def refine(state: ClusterState) -> None:
 def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
     """Look whether the newest members, though they parse, have something new in common, or other values."""
     current = state.versions[-1].template
-    newest = [sample for sample in state.recents() if sample.reading == CURRENT][-AGREEING_MIN:]
+    newest = [sample.text for sample in state.recents() if sample.reading == CURRENT]
     base = [sample.text for sample in state.bases()]
-    if len(newest) == AGREEING_MIN and len(base) >= AGREEING_MIN:
-        texts = [sample.text for sample in newest]
-        if new_words(current, base, texts):
-            proposed = proposal(current, base, texts)
-            if proposed is not None and compare(current, proposed).gained and adds_wording(current, proposed):
-                return _new_version(tenant, state, proposed, texts, "wording", "share words that earlier ones lack")
+    if len(newest) >= AGREEING_MIN and len(base) >= AGREEING_MIN:
+        for texts in (newest[-AGREEING_MIN:], newest):
+            agreeing = sharing_new_words(current, base, texts)
+            proposed = proposal(current, base, agreeing)
+            if proposed is None or not compare(current, proposed).gained or not adds_wording(current, proposed):
+                continue
+            # That some of the newest hold one value of a slot is a burst of it; only all of them have fixed it.
+            if len(agreeing) == len(texts) or proposed.slots >= current.slots:
+                return _new_version(tenant, state, proposed, agreeing, "wording", "share words that earlier ones lack")
     found = moved(state)
     if found is None:
         return []
@@ -107,14 +143,20 @@ def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
 
 
 def _new_version(
-    tenant: Tenant, state: ClusterState, proposed: Template, texts: list[str], detector: str, finding: str
+    tenant: Tenant,
+    state: ClusterState,
+    proposed: Template,
+    texts: list[str],
+    detector: str,
+    finding: str,
+    details: dict[str, Any] | None = None,
 ) -> list[EvolutionEvent]:
     before = state.versions[-1]
     template = name_slots(proposed)
     kind = versions.kind_of_change(before.template, template)
-    if detector == "wording":
+    if detector != "refinement":
         state.keep_only(set(texts))
-    state.begin(template, versions.following(before.number, kind))
+    state.begin(template, versions.following(before.number, before.template, template))
     tenant.touch(state)
     tenant.resemblances.put(state.cluster_id, template)
     event = announce(
@@ -127,5 +169,6 @@ def _new_version(
         previous=before.number,
         diff=versions.unified_diff(before.template, template),
         versioned=True,
+        details=details,
     )
     return [event, *tenant.replace_in_family(state)]
