@@ -65,7 +65,9 @@ async def _run(settings: Settings, names: tuple[str, ...], *, skip_expired: bool
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    vitals = health.Vitals(sinks.reasons)
     if settings.metrics.enabled:
-        port = health.serve(settings.metrics.host, settings.metrics.sink_port, observer.registry, sinks.reasons)
+        port = health.serve(settings.metrics.host, settings.metrics.sink_port, observer.registry, vitals)
         click.echo(f"metrics at http://{settings.metrics.host}:{port}/metrics", err=True)
-    await sinks.run(stop)
+    async with vitals.beating():
+        await sinks.run(stop)

@@ -16,23 +16,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import signal
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from schemas.errors import ServiceUnavailable, SettingsInvalid
+from schemas.errors import ServiceError, ServiceRefused, ServiceUnavailable, SettingsInvalid
 from schemas.topics import Topic
 from streams.engine import app as faust_app
 from streams.engine.dead_letter import DeadLetters
 from streams.engine.exactly_once.sessions import Sessions
 from streams.engine.exactly_once.stage import Stage, Surroundings
-from streams.engine.limits import EXIT_CODE_STUCK, STOP_SECONDS_MAX
+from streams.engine.health import Vitals
+from streams.engine.limits import EXIT_CODE_STUCK, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, STOP_SECONDS_MAX
 from streams.engine.ports import Handler, NullObserver, Observer, Split, StateView, Table
 from streams.engine.settings import Settings
 from streams.engine.tables import ChangelogTable, View
@@ -63,6 +65,8 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._fatal: BaseException | None = None
+        self._waiting_for = "not started"
+        self.vitals = Vitals(self.reasons)
 
     # -- declaring
 
@@ -75,11 +79,15 @@ class Engine:
             raise ValueError(f"stage {name} on {source_topic}: the name or the topic is taken")
         self._stages[source_topic] = Stage(name, source_topic, handler, split)
 
-    def table(self, name: str, *, owner: str) -> Table:
-        """Return a table that the stage of topic `owner` writes."""
+    def table(self, name: str, *, owner: str, row_format: int = 1) -> Table:
+        """Return a table that the stage of topic `owner` writes.
+
+        Raise `row_format` whenever rows written before could not be read: they are refused then.
+        """
         if name in self._tables:
             raise ValueError(f"a table named {name} exists already")
-        table = self._tables[name] = ChangelogTable(name, owner, f"{self._settings.app_id}-{name}-changelog")
+        changelog = f"{self._settings.app_id}-{name}-changelog"
+        table = self._tables[name] = ChangelogTable(name, owner, changelog, row_format)
         return table
 
     def views(self, topic: str) -> StateView:
@@ -95,23 +103,29 @@ class Engine:
 
     # -- running
 
-    def run(self) -> None:
+    def run(self, prepare: Callable[[], Awaitable[None]] | None = None) -> None:
         """Work until SIGTERM or SIGINT; return when whole units are committed and the group is left.
+
+        While the broker is away at the start, wait for it. `prepare` runs once it is there, and again
+        after a ServiceError: it may make the topics.
 
         Raises:
             SettingsInvalid: a topic is missing or has another number of partitions.
             StateIncompatible: state and offsets do not belong together.
             SystemExit: the app crashed.
         """
-        asyncio.run(self.work())
+        asyncio.run(self.work(prepare))
 
-    async def work(self) -> None:
+    async def work(self, prepare: Callable[[], Awaitable[None]] | None = None) -> None:
         """As `run`, in a loop that runs already (of the main thread: signals are handled there)."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        async with self.running():
-            await self._stopping.wait()
+        async with self.vitals.beating():
+            await self._unless_stopped(self._await_services(prepare))
+            if not self._stopping.is_set():
+                async with self.running():
+                    await self._stopping.wait()
         if self._fatal is not None:
             raise self._fatal
 
@@ -123,9 +137,8 @@ class Engine:
 
     def reasons(self) -> Mapping[str, str]:
         """Return why work does not move, by place; empty = it moves. May be called from any thread."""
-        if self._sessions is None:
-            return {"engine": "not started"}
-        return self._sessions.reasons()
+        sessions = self._sessions
+        return {"engine": self._waiting_for} if sessions is None else sessions.reasons()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -143,7 +156,7 @@ class Engine:
         guard = threading.Timer(STOP_SECONDS_MAX, os._exit, (EXIT_CODE_STUCK,))
         guard.daemon = True
         try:
-            await self._start(app)
+            await self._unless_stopped(app.start())
             yield
         finally:
             guard.start()  # Faust waits for ever for a consumer thread that died
@@ -151,18 +164,37 @@ class Engine:
                 watch.cancel()
             await app.stop()
             guard.cancel()
-            self._sessions = None
+            self._sessions, self._waiting_for = None, "stopped"
 
-    async def _start(self, app: faust_app.EngineApp) -> None:
-        """Start the app, unless the worker is stopped before it is up."""
-        starting = asyncio.create_task(app.start())
+    async def _await_services(self, prepare: Callable[[], Awaitable[None]] | None) -> None:
+        """Return when the broker is there and everything is prepared."""
+        pause_s = HOLD_SECONDS_MIN
+        while True:
+            try:
+                await partition_counts(self._connection, [])  # fails fast, and can be cancelled
+                if prepare is not None:
+                    await prepare()
+            except ServiceRefused:
+                raise
+            except ServiceError as error:
+                self._waiting_for = f"waiting to start: {error}"
+                log.warning("waiting to start", extra={"reason": str(error), "retry_s": round(pause_s, 2)})
+            else:
+                self._waiting_for = "starting"
+                return
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311  workers must not knock in step
+            pause_s = min(2 * pause_s, HOLD_SECONDS_MAX)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Await some work, or the wish to stop, whatever comes first."""
+        working = asyncio.create_task(work)
         stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                starting.result()
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
         finally:
-            starting.cancel()
+            working.cancel()
             stopping.cancel()
 
     async def _watch_app(self, app: faust_app.EngineApp) -> None:

@@ -1,7 +1,8 @@
 """A worker process: the only place where the agents meet real connectors.
 
 `prepare` makes sure that topics exist and that every schema this program writes is published;
-`build` puts engine, agents and connectors together; `run` blocks until SIGTERM.
+`build` puts engine, agents and connectors together; `run` blocks until SIGTERM. A broker that is away
+when the worker starts is waited for, and `/ready` says so.
 """
 
 from __future__ import annotations
@@ -40,10 +41,9 @@ def run(settings: Settings) -> None:
     started = time.monotonic()
     metrics = Metrics(topology.COUNTERS)
     engine = build(settings, metrics)
-    prepare(settings, engine)
     port = None
     if settings.metrics.enabled:
-        port = health.serve(settings.metrics.host, settings.metrics.worker_port, metrics.registry, engine.reasons)
+        port = health.serve(settings.metrics.host, settings.metrics.worker_port, metrics.registry, engine.vitals)
     log.info(
         "worker started",
         extra={
@@ -55,7 +55,7 @@ def run(settings: Settings) -> None:
             "start_seconds": round(time.monotonic() - started, 2),
         },
     )
-    engine.run()
+    engine.run(partial(prepare, settings, engine))
     log.info("worker stopped", extra={"app_id": settings.engine.app_id})
 
 
@@ -82,16 +82,17 @@ def build(settings: Settings, observer: Observer) -> Engine:
     return engine
 
 
-def prepare(settings: Settings, engine: Engine) -> None:
+async def prepare(settings: Settings, engine: Engine) -> None:
     """Create what topics are missing, changelogs included, and publish the schemas this program writes with."""
-    Admin(settings.kafka).create(
+    await asyncio.to_thread(
+        Admin(settings.kafka).create,
         [*TOPICS, *engine.changelog_topics()],
         partitions=settings.kafka.partitions,
         replication_factor=settings.kafka.replication_factor,
     )
     # A later program must still read what this one wrote, so the schema is there before the first record.
     models = [topic.model for topic in TOPICS if topic.model and (not topic.public or topic is PROMPTS)]
-    asyncio.run(SchemaTopic(settings.kafka).publish(frames.definition_of(model) for model in models))
+    await SchemaTopic(settings.kafka).publish(frames.definition_of(model) for model in models)
 
 
 def embedder_of(settings: Settings) -> Embedder:
