@@ -1,0 +1,176 @@
+"""One replay: run a scenario from an empty folder to its verdict.
+
+The load runs while the faults of both lanes happen. Then comes quiet: what was sent is acknowledged, every prompt
+reaches its end, every stage and the sink have committed up to the last record. Only then the topics are
+read and compared; what hangs for longer than the patience of this module is a finding, not an excuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schemas.topics import TOPICS
+from streams.prompts import postgres_rows
+from tests.chaos import catalogue, checks, harvest, oracle
+from tests.chaos.checks import Finding
+from tests.chaos.fleet import Exit
+from tests.chaos.harvest import Harvest, Place
+from tests.chaos.lane import Lane, Struck, recovery_s
+from tests.chaos.rig import Rig, Say, running
+from tests.chaos.scenarios import Scenario
+from tests.chaos.watch import Mark
+from tests.fakes import FakeEngine
+
+FIRST_OUTPUT_WITHIN_S = 120.0
+QUIET_WITHIN_S = 120.0  # without any progress
+POLL_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class FaultResult:
+    """One fault as it went. `recovery_s` None = some partition never went on."""
+
+    name: str
+    side: str
+    recovery_s: float | None
+    overlapped: bool
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one replay showed."""
+
+    scenario: str
+    seed: int
+    prompts: int
+    seconds: float
+    starts: int
+    faults: list[FaultResult]
+    findings: list[Finding]
+    exits: list[Exit]
+    problems: list[str] = field(default_factory=list)  # what kept the replay from its end
+
+    @property
+    def clean(self) -> bool:
+        return not self.problems and all(each.clean for each in self.findings)
+
+
+def replay(scenario: Scenario, seed: int, folder: Path, say: Say) -> Result:
+    """Run one scenario; whatever goes wrong stands in the result."""
+    started_at = time.monotonic()
+    order = random.Random(f"order {scenario.name} {seed}")
+    stream, catalogue_faults = list(scenario.stream), list(scenario.catalogue)
+    if scenario.shuffled:
+        order.shuffle(stream)
+        order.shuffle(catalogue_faults)
+    with running(
+        folder,
+        seed=seed,
+        name=scenario.name,
+        say=say,
+        workers=scenario.workers,
+        per_second=scenario.per_second,
+        partitions=scenario.partitions,
+        session_timeout_s=scenario.session_timeout_s,
+        sections=scenario.sections,
+    ) as rig:
+        problems = _await(lambda: _under_way(rig), rig, FIRST_OUTPUT_WITHIN_S, "no prompt came through at the start")
+        lanes = [Lane(rig, stream, "stream"), Lane(rig, catalogue_faults, "catalogue")]
+        if not problems:
+            for lane in lanes:
+                lane.start()
+            for lane in lanes:
+                lane.join()
+        rig.load.stop()
+        say(f"{rig.load.sent} prompts sent; waiting for quiet")
+        agents = oracle.attached(rig.settings)
+        problems += rig.load.failures + _await_quiet(rig, agents)
+        struck = [each for lane in lanes for each in lane.struck]
+        problems += [f"{each.fault.name}: {each.problem}" for each in struck if each.problem]
+        found = verdict(rig, agents, seed)
+        return Result(
+            scenario.name,
+            seed,
+            rig.load.sent,
+            round(time.monotonic() - started_at, 1),
+            rig.fleet.starts,
+            [_told(rig, each) for each in struck],
+            found,
+            list(rig.fleet.exits),
+            problems,
+        )
+
+
+def verdict(rig: Rig, agents: FakeEngine, seed: int) -> list[Finding]:
+    """Read everything and compare it with the undisturbed run."""
+    app_id = rig.settings.engine.app_id
+    changelogs = [f"{app_id}-{name}-changelog" for name in agents.tables]
+    recorded = harvest.gather(rig.connection, [*(topic.name for topic in TOPICS), *changelogs])
+    rig.say("comparing with the undisturbed run")
+
+    async def compare() -> list[Finding]:
+        expected = await oracle.undisturbed(agents, recorded, seed)
+        of_topics = checks.findings(recorded, expected, rig.load.sent, app_id)
+        return of_topics + await catalogue.findings(rig.dsn, recorded)
+
+    return asyncio.run(compare())
+
+
+def _under_way(rig: Rig) -> bool:
+    nothing_before = Mark(0.0, {})
+    return all(rig.watch.recovered_at(side, nothing_before) is not None for side in ("stream", "catalogue"))
+
+
+def _await(condition: Callable[[], bool], rig: Rig, seconds_max: float, problem: str) -> list[str]:
+    deadline = time.monotonic() + seconds_max
+    while not condition():
+        if time.monotonic() > deadline:
+            return [problem]
+        time.sleep(POLL_S)
+    return []
+
+
+def _await_quiet(rig: Rig, agents: FakeEngine) -> list[str]:
+    """Wait until everything sent has its end and every reader has committed to the last record."""
+    progress, since = -1, time.monotonic()
+    while len(rig.watch.settled) < rig.load.sent:
+        if len(rig.watch.settled) != progress:
+            progress, since = len(rig.watch.settled), time.monotonic()
+        if time.monotonic() - since > QUIET_WITHIN_S:
+            return [f"{rig.load.sent - progress} prompts have no end, and nothing moves for {QUIET_WITHIN_S:g} s"]
+        time.sleep(POLL_S)
+    since = time.monotonic()
+    while behind := _behind(rig, agents):
+        if time.monotonic() - since > QUIET_WITHIN_S:
+            return [f"not read to the end: {behind[:5]}"]
+        time.sleep(POLL_S)
+    return []
+
+
+def _behind(rig: Rig, agents: FakeEngine) -> list[tuple[str, Place]]:
+    """Return (reader, place) of everything that is written and not yet committed by a reader of it."""
+    stage_topics = [topic for topic, _ in agents.stages.values()]
+    recorded: Harvest = harvest.gather(rig.connection, [*stage_topics, *postgres_rows.TOPICS])
+    ends = {
+        (topic, number): recorded.last_offset((topic, number)) + 1
+        for topic, partitions in recorded.records.items()
+        for number in partitions
+    }
+    wanted = [place for place in ends if place[0] in stage_topics]
+    stages = harvest.committed(rig.connection, rig.settings.engine.app_id, wanted)
+    written = catalogue.reached(rig.dsn)
+    return [("stage", place) for place in wanted if stages.get(place, -1) < ends[place]] + [
+        ("sink", place)
+        for place, end in ends.items()
+        if place[0] in postgres_rows.TOPICS and written.get(place, 0) < end
+    ]
+
+
+def _told(rig: Rig, struck: Struck) -> FaultResult:
+    return FaultResult(struck.fault.name, struck.fault.side, recovery_s(rig, struck), struck.overlapped, struck.problem)
