@@ -130,7 +130,7 @@ class FakeEngine:
         if split is not None:
             self.splits[name] = split
 
-    def table(self, name: str, *, owner: str) -> FakeTable:
+    def table(self, name: str, *, owner: str, row_format: int = 1) -> FakeTable:  # noqa: ARG002  rows are never restored here
         return self.tables.setdefault(name, FakeTable(name, owner))
 
     def views(self, topic: str) -> FakeEngine:

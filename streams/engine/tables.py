@@ -7,6 +7,9 @@ restored and is dropped, for all tables of the owner together.
 The Faust table declares the changelog, so that the group assigns its partitions together with the
 owner's; the rows stand in its store. Nothing is written to a store but by a completed unit or a
 restore, so rows never hold what was not published.
+
+Every record of a changelog says in a header which format its row is in. A row of another format than the
+table's is refused, whoever wrote it and whenever: bytes that happen to decode are worse than none.
 """
 
 from __future__ import annotations
@@ -18,18 +21,24 @@ from itertools import chain
 import faust
 from faust.stores.memory import Store
 
+from schemas.errors import StateIncompatible
 from streams.engine.exactly_once.unit import HandlerMisuse, current_unit
+from streams.engine.ports import Headers
 
 Rows = dict[str, bytes]
+
+FORMAT_HEADER = "format"
 
 
 class ChangelogTable:
     """Implements `ports.Table`. Hashable by identity: units keep their overlays by table."""
 
-    def __init__(self, name: str, owner: str, changelog: str) -> None:
+    def __init__(self, name: str, owner: str, changelog: str, row_format: int = 1) -> None:
         self.name = name
         self.owner = owner
         self.changelog = changelog
+        self.row_format = row_format
+        self.headers: Headers = ((FORMAT_HEADER, b"%d" % row_format),)
         self.partitions: dict[int, Rows] = {}
 
     def get(self, key: str) -> bytes | None:
@@ -70,6 +79,17 @@ class ChangelogTable:
                 rows.pop(key, None)
             else:
                 rows[key] = value
+
+    def check_format(self, headers: Headers) -> None:
+        """Raise StateIncompatible unless a record of the changelog holds a row of this table's format."""
+        if tuple(headers) == self.headers:
+            return
+        written = dict(headers).get(FORMAT_HEADER, b"none").decode("ascii", "replace")
+        raise StateIncompatible(
+            f"restoring table {self.name}: {self.changelog} has a row of format {written}, not {self.row_format}",
+            hint="run the version that wrote it, or process the source again: delete the changelogs and the offsets "
+            "of the group together",
+        )
 
     def replace(self, partition: int, rows: Rows) -> None:
         """Take over a restored partition."""

@@ -62,7 +62,7 @@ def test_a_row_written_several_times_goes_to_the_changelog_once() -> None:
     with a_unit(table) as unit:
         for value in (b"1", b"2", b"3"):
             table.put("a", value)
-    assert unit.outgoing() == [Outgoing("app-counts-changelog", 3, b"a", b"3")]
+    assert unit.outgoing() == [Outgoing("app-counts-changelog", 3, b"a", b"3", (("format", b"1"),))]
 
 
 def test_a_row_written_back_as_it_was_does_not_go_to_the_changelog() -> None:

@@ -96,7 +96,11 @@ class Truth:
         return found
 
     async def rows(self, wanted: Iterable[tuple[ChangelogTable, int]]) -> dict[tuple[ChangelogTable, int], Rows]:
-        """Return the rows of some partitions of some tables, read to the last stable offset."""
+        """Return the rows of some partitions of some tables, read to the last stable offset.
+
+        Raises:
+            StateIncompatible: a row is of another format.
+        """
         changelogs = {TopicPartition(table.changelog, partition): (table, partition) for table, partition in wanted}
         found: dict[tuple[ChangelogTable, int], Rows] = {place: {} for place in changelogs.values()}
         if not changelogs:
@@ -110,7 +114,7 @@ class Truth:
         while waiting:
             fetched = await self._reader.getmany(*waiting, timeout_ms=RESTORE_WAIT_MS_MAX)
             for source, records in fetched.items():
-                _apply(found[changelogs[source]], records)
+                _apply(changelogs[source][0], found[changelogs[source]], records)
                 self._on_progress()
                 await asyncio.sleep(0)  # a rebalance may want to cancel this
             for source in list(waiting):
@@ -120,8 +124,9 @@ class Truth:
         return found
 
 
-def _apply(rows: Rows, records: Iterable[Any]) -> None:
+def _apply(table: ChangelogTable, rows: Rows, records: Iterable[Any]) -> None:
     for record in records:
+        table.check_format(record.headers)
         key = record.key.decode("utf-8", "surrogatepass")
         if record.value is None:
             rows.pop(key, None)

@@ -149,7 +149,7 @@ class UnitOfWork:
     def outgoing(self) -> list[Outgoing]:
         """Return everything the unit publishes: its changed rows, then its sends."""
         changelog = [
-            Outgoing(table.changelog, self.partition, key.encode("utf-8", "surrogatepass"), value)
+            Outgoing(table.changelog, self.partition, key.encode("utf-8", "surrogatepass"), value, table.headers)
             for table, rows in self._rows.items()
             for key, value in rows.items()
             if table.rows(self.partition).get(key) != value

@@ -24,7 +24,7 @@ from streams.engine.ports import Handler, Piece, Record, Split, StateView, Table
 from streams.engine.tenant_cache import TenantCache
 from streams.prompts import ingest
 from streams.prompts.canonicalization.logic import Canonicalization, Policy
-from streams.prompts.canonicalization.rows import TABLES
+from streams.prompts.canonicalization.rows import FORMAT, TABLES
 
 STAGE = "canonicalization"
 CHARS_MAX = 256 * 1024 * 1024  # of kept texts of all tenants in memory; Python holds them at one to four bytes each
@@ -36,7 +36,7 @@ class Engine(Protocol):
 
     def stage(self, name: str, source_topic: str, handler: Handler, *, split: Split | None = None) -> object: ...
 
-    def table(self, name: str, *, owner: str) -> Table: ...
+    def table(self, name: str, *, owner: str, row_format: int = 1) -> Table: ...
 
     def views(self, topic: str) -> StateView: ...
 
@@ -44,7 +44,7 @@ class Engine(Protocol):
 def attach(engine: Engine, *, policy: Policy, schemas: WriterSchemas) -> None:
     """Attach the stage that turns clusters into templates and tells how they evolve."""
     source = PROMPTS_CLUSTERED.name
-    tables = {name: engine.table(name, owner=source) for name in TABLES}
+    tables = {name: engine.table(name, owner=source, row_format=FORMAT) for name in TABLES}
     tenants = TenantCache(
         tables, engine.views(source), lambda tenant, rows: Canonicalization(tenant, policy, rows), CHARS_MAX
     )

@@ -25,7 +25,7 @@ from streams.engine.tenant_cache import Row, TenantCache
 from streams.prompts import ingest
 from streams.prompts.clustering.logic import Clustering
 from streams.prompts.clustering.policy import Policy
-from streams.prompts.clustering.rows import TABLES
+from streams.prompts.clustering.rows import FORMAT, TABLES
 
 STAGE = "clustering"
 # Kept prompts held by all engines of a worker, at up to 10 KB each with sketch and indexes: about 1 GB.
@@ -38,7 +38,7 @@ class Engine(Protocol):
 
     def stage(self, name: str, source_topic: str, handler: Handler, *, split: Split | None = None) -> object: ...
 
-    def table(self, name: str, *, owner: str) -> Table: ...
+    def table(self, name: str, *, owner: str, row_format: int = 1) -> Table: ...
 
     def views(self, topic: str) -> StateView: ...
 
@@ -46,7 +46,7 @@ class Engine(Protocol):
 def attach(engine: Engine, *, policy: Policy, schemas: WriterSchemas) -> None:
     """Attach the stage that groups prompts into clusters."""
     source = PROMPTS_EMBEDDED.name
-    tables = {name: engine.table(name, owner=source) for name in TABLES}
+    tables = {name: engine.table(name, owner=source, row_format=FORMAT) for name in TABLES}
 
     def build(tenant: str, rows: list[Row], embedder: str, dimension: int) -> Clustering:
         return Clustering(tenant, policy, embedder, dimension, rows)

@@ -37,7 +37,7 @@ class Engine(Protocol):
 
     def stage(self, name: str, source_topic: str, handler: Handler) -> object: ...
 
-    def table(self, name: str, *, owner: str) -> Table: ...
+    def table(self, name: str, *, owner: str, row_format: int = 1) -> Table: ...
 
 
 def attach(engine: Engine, *, read: Read, moderator: Moderator, policy: logic.Policy, partitions: int) -> None:
@@ -66,7 +66,7 @@ def attach(engine: Engine, *, read: Read, moderator: Moderator, policy: logic.Po
 
 def attach_strikes(engine: Engine) -> None:
     """Attach the agent that counts rejections by tenant."""
-    table = engine.table(STRIKES_TABLE, owner=PROMPTS_REJECTED.name)
+    table = engine.table(STRIKES_TABLE, owner=PROMPTS_REJECTED.name, row_format=logic.STRIKES_FORMAT)
 
     async def count_strikes(unit: Unit) -> None:
         for record in unit.records:
