@@ -59,8 +59,13 @@ def run(settings: Settings) -> None:
     log.info("worker stopped", extra={"app_id": settings.engine.app_id})
 
 
-def build(settings: Settings, observer: Observer) -> Engine:
-    """Return an engine with all agents attached; nothing runs yet."""
+def build(
+    settings: Settings, observer: Observer, *, moderator: Moderator | None = None, embedder: Embedder | None = None
+) -> Engine:
+    """Return an engine with all agents attached; nothing runs yet.
+
+    A moderator or embedder given here is used instead of the one the settings name.
+    """
     engine = Engine(settings, aiokafka_configuration(settings.kafka), dead_letters=DEAD_LETTERS.name, observer=observer)
     lookup = SchemaLookup(SchemaTopic(settings.kafka), registry_at(settings.kafka.schema_registry_url))
     moderation = settings.moderation
@@ -69,8 +74,8 @@ def build(settings: Settings, observer: Observer) -> Engine:
         topology.Parts(
             read=partial(ingest.read, schemas=lookup),
             schemas=lookup,
-            moderator=moderator_of(settings),
-            embedder=embedder_of(settings),
+            moderator=moderator or moderator_of(settings),
+            embedder=embedder or embedder_of(settings),
             moderation=ModerationPolicy(
                 moderation.policy_version, moderation.threshold, moderation.thresholds, moderation.tenants
             ),
