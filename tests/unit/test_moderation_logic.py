@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from schemas.errors import SettingsInvalid, StateIncompatible
 from schemas.prompts import PromptRejected
 from streams.prompts.moderation.logic import (
+    RECENT_IDS_MAX,
     Policy,
     Strikes,
     decode_strikes,
@@ -94,6 +95,16 @@ def test_a_prompt_that_offends_twice_is_one_strike_in_two_categories() -> None:
     assert row.last_at_ms == a_prompt(2).received_at_ms
 
 
+def test_a_prompt_that_comes_again_is_no_second_strike() -> None:
+    row = Strikes()
+    for number in (1, 2, 1, 3, 2):
+        row = strike(row, a_rejection(number, ("hate", 0.9)))
+    assert (row.prompts, row.categories) == (3, {"hate": 3})
+    for number in range(4, RECENT_IDS_MAX + 4):
+        row = strike(row, a_rejection(number, ("hate", 0.9)))
+    assert (row.prompts, len(row.recent_ids)) == (RECENT_IDS_MAX + 3, RECENT_IDS_MAX)
+
+
 def test_a_row_of_strikes_survives_its_table() -> None:
     row = strike(Strikes(), a_rejection(1, ("hate", 0.9)))
     assert decode_strikes(encode_strikes(row)) == row
@@ -101,6 +112,6 @@ def test_a_row_of_strikes_survives_its_table() -> None:
 
 
 def test_a_row_of_another_format_is_refused() -> None:
-    row = encode_strikes(Strikes()).replace(b'"format":1', b'"format":2')
-    with pytest.raises(StateIncompatible, match="format is 2"):
+    row = encode_strikes(Strikes()).replace(b'"format":2', b'"format":1')
+    with pytest.raises(StateIncompatible, match="format is 1"):
         decode_strikes(row)

@@ -7,6 +7,8 @@ Rules
   * Scores are rounded before they are compared, so that a record explains itself: the score it shows
     is the score that decided.
   * A strike is one rejected prompt; a prompt that offends in two categories is one strike, counted in both.
+    A prompt that comes again (a client that repeats itself, a dead letter put back twice) is the same strike,
+    as long as its id is among the newest of its tenant's rejected ones.
 
 Intuition: the classifier measures, the policy draws the line; a tenant may draw its own.
 """
@@ -18,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import xxhash
 
 from schemas.errors import SettingsInvalid, StateIncompatible
 from schemas.ids import text_hash
@@ -25,7 +28,8 @@ from schemas.prompts import Moderation, Prompt, PromptRejected
 
 SCORE_DIGITS = 4
 ALL_CATEGORIES = "all"
-STRIKES_FORMAT = 1
+STRIKES_FORMAT = 2
+RECENT_IDS_MAX = 256  # rejected prompts of a tenant whose repeats are told; 5 KB of a row that a unit writes once
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Strikes:
     categories: Mapping[str, int] = field(default_factory=dict)
     last_at_ms: int = 0
     last_prompt_id: str = ""
+    recent_ids: tuple[str, ...] = ()  # hashes, oldest first
 
 
 def verdict(scores: Mapping[str, float], policy: Policy, tenant: str, moderator: str) -> Moderation:
@@ -99,7 +104,13 @@ def rejected(prompt: Prompt, moderation: Moderation) -> PromptRejected:
 
 
 def strike(strikes: Strikes, rejection: PromptRejected) -> Strikes:
-    """Return the row with one more rejected prompt."""
+    """Return the row with one more rejected prompt; the row as it is where the prompt was counted before."""
+    # The text counts too: an id that is used again for another text is another offence.
+    identity = xxhash.xxh3_64_hexdigest(
+        f"{rejection.text_sha256} {rejection.prompt_id}".encode("utf-8", "surrogatepass")
+    )
+    if identity in strikes.recent_ids:
+        return strikes
     categories = dict(strikes.categories)
     for category in rejection.moderation.categories:
         categories[category] = categories.get(category, 0) + 1
@@ -108,6 +119,7 @@ def strike(strikes: Strikes, rejection: PromptRejected) -> Strikes:
         categories=categories,
         last_at_ms=rejection.received_at_ms,
         last_prompt_id=rejection.prompt_id,
+        recent_ids=(*strikes.recent_ids, identity)[-RECENT_IDS_MAX:],
     )
 
 
@@ -119,6 +131,7 @@ def encode_strikes(strikes: Strikes) -> bytes:
             "categories": dict(strikes.categories),
             "last_at_ms": strikes.last_at_ms,
             "last_prompt_id": strikes.last_prompt_id,
+            "recent_ids": strikes.recent_ids,
         },
         option=orjson.OPT_SORT_KEYS,
     )
@@ -131,4 +144,4 @@ def decode_strikes(row: bytes | None) -> Strikes:
     fields: dict[str, Any] = orjson.loads(row)
     if (written := fields.pop("format", None)) != STRIKES_FORMAT:
         raise StateIncompatible(f"reading a row of strikes: its format is {written}, this program's {STRIKES_FORMAT}")
-    return Strikes(**fields)
+    return Strikes(**fields | {"recent_ids": tuple(fields["recent_ids"])})
