@@ -162,7 +162,8 @@ async def test_strikes_add_up_by_tenant_on_the_tenants_partition() -> None:
     engine = an_engine()
     await struck(engine, "bad", "good", "bad", tenant="acme")
     await struck(engine, "bad", tenant="globex")
-    await struck(engine, "bad", tenant="acme")
+    await struck(engine, "bad again", tenant="acme")
+    await struck(engine, "bad", "good", "bad", tenant="acme")  # the same prompts once more
     rows = engine.tables["strikes"].rows
     assert decode_strikes(rows[partition_of("acme", PARTITIONS)]["acme"]).prompts == 3
     assert decode_strikes(rows[partition_of("globex", PARTITIONS)]["globex"]).categories == {"hate": 1}
