@@ -1,7 +1,7 @@
 """CloudEvents 1.0 headers of the public topics, in Kafka's binary mode: attributes as headers, data as value.
 
-Used on `prompts` (by replay), `prompts-rejected` and `evolution-events`. `ce_id` is the id of the
-prompt or event, so a consumer that drops repeats by (`ce_source`, `ce_id`) needs nothing else.
+Used on `prompts` (by replay), `prompts-rejected`, `evolution-events` and `refinements`. `ce_id` is the id of
+the prompt, event or refinement, so a consumer that drops repeats by (`ce_source`, `ce_id`) needs nothing else.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ CONTENT_TYPE = b"application/json"
 PROMPT_SUBMITTED = "promptloom.prompt.submitted.v1"
 PROMPT_REJECTED = "promptloom.prompt.rejected.v1"
 TEMPLATE_EVOLVED = "promptloom.template.evolved.v1"
+TEMPLATE_REFINED = "promptloom.template.refined.v1"
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

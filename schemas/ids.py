@@ -48,6 +48,11 @@ def event_id(subject: str, event_type: str, new_version: str | None, prompt_id: 
     return derive("event", subject, event_type, new_version or "", prompt_id)
 
 
+def refinement_id(event: str, model: str, prompt_version: str) -> str:
+    """Id of what a model, asked in a certain way, made of the template version of an evolution event."""
+    return derive("refinement", event, model, prompt_version)
+
+
 def text_hash(text: str) -> str:
     """SHA-256 of a prompt's canonical text, in hex: all that is kept of a rejected one."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

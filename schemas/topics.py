@@ -19,6 +19,7 @@ from schemas.prompts import (
     PromptRejected,
     PromptSubmitted,
 )
+from schemas.refinements import Refinement
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -67,6 +68,7 @@ EVOLUTION_EVENTS = Topic(
 TEMPLATES = Topic(
     "templates", "tenant/cluster_id", "TemplateVersion: JSON", True, -1, compacted=True, model=TemplateVersion
 )
+REFINEMENTS = Topic("refinements", "tenant/cluster_id", "Refinement: JSON", True, -1, compacted=True, model=Refinement)
 DEAD_LETTERS = Topic("dead-letters", "as received", "the original bytes", True, 3 * DAY_MS)
 # What keeps a letter from being sent back twice. Kept longer than any letter, so that a mark outlives its letter.
 DEAD_LETTERS_REPLAYED = Topic(
@@ -83,6 +85,7 @@ TOPICS: tuple[Topic, ...] = (
     PROMPTS_CANONICALIZED,
     EVOLUTION_EVENTS,
     TEMPLATES,
+    REFINEMENTS,
     DEAD_LETTERS,
     DEAD_LETTERS_REPLAYED,
     SCHEMAS,

@@ -119,3 +119,10 @@ def moderations(request: Any, categories: tuple[str, ...]) -> dict[str, Any]:
         flags = {category: score > 0.5 for category, score in scores.items()}
         results.append({"flagged": any(flags.values()), "categories": flags, "category_scores": scores})
     return {"id": "modr-1", "model": request["model"], "results": results}
+
+
+def completion(request: Any, content: str) -> dict[str, Any]:
+    """Return a right answer to a request for a chat completion."""
+    message = {"role": "assistant", "content": content}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    return {"id": "chat-1", "object": "chat.completion", "created": 1, "model": request["model"], "choices": choices}

@@ -75,6 +75,10 @@ class PortkeyClient:
         """Return the SDK's answer to `moderations.create`."""
         return await self._call("asking the gateway for moderation", self._sdk.moderations.create, request)
 
+    async def chat(self, **request: Any) -> Any:
+        """Return the SDK's answer to `chat.completions.create`."""
+        return await self._call("asking the gateway for a completion", self._sdk.chat.completions.create, request)
+
     async def _call(self, doing: str, method: Callable[..., Awaitable[Any]], request: dict[str, Any]) -> Any:
         async with self._slots:
             try:

@@ -181,3 +181,15 @@ class Moderator(Protocol):
     categories: tuple[str, ...]
 
     async def score(self, texts: Sequence[str]) -> list[dict[str, float]]: ...
+
+
+class LanguageModel(Protocol):
+    """Answers a text in JSON, as its instructions ask.
+
+    `name` identifies the model in whatever is made of its answers. `complete` raises ServiceError; it returns
+    what the model said without a look at it, so whoever asks checks it. Asked again, a model may answer otherwise.
+    """
+
+    name: str
+
+    async def complete(self, instructions: str, text: str) -> str: ...

@@ -71,6 +71,14 @@ class EmbeddingSettings(Section):
     cache_entries_max: int = Field(50_000, ge=0)
 
 
+class RefinementSettings(Section):
+    model: str = Field("", description="behind portkey; names templates, slots, families; empty = offline names only")
+    examples_allowed: bool = Field(False, description="also send it example values of slots: they are your users' data")
+    answer_tokens_max: int = Field(
+        1_500, ge=0, le=100_000, description="sent as max_tokens; 0 = not sent, for models that refuse it"
+    )
+
+
 class EngineSettings(Section):
     app_id: str = "promptloom"
     unit_records_max: int = Field(FRAME_PROMPTS_MAX, ge=1, le=4096, description="records in one unit of work")
@@ -90,6 +98,7 @@ class MetricsSettings(Section):
 class LoggingSettings(Section):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["json", "console"] = "json"
+    instance: str = Field("", description="stands in every log line; `worker --processes` sets it")
 
 
 class Settings(BaseSettings):
@@ -111,6 +120,7 @@ class Settings(BaseSettings):
     portkey: PortkeySettings = PortkeySettings()
     moderation: ModerationSettings = ModerationSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
+    refinement: RefinementSettings = RefinementSettings()
     engine: EngineSettings = EngineSettings()
     metrics: MetricsSettings = MetricsSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -11,6 +11,7 @@ import pytest
 from connectors.embedders import EMBEDDERS
 from connectors.moderators import MODERATORS
 from connectors.moderators.portkey import CATEGORIES
+from connectors.portkey.chat import PortkeyChat
 from schemas.errors import (
     ServiceError,
     ServiceMalformed,
@@ -18,8 +19,8 @@ from schemas.errors import (
     ServiceRefused,
     ServiceUnavailable,
 )
-from streams.engine.ports import Embedder, Moderator
-from tests.stub_gateway import SILENCE, StubGateway, embeddings, moderations
+from streams.engine.ports import Embedder, LanguageModel, Moderator
+from tests.stub_gateway import SILENCE, StubGateway, completion, embeddings, moderations
 
 DIMENSION = 4
 SECRET_TEXT = "a prompt nobody may read in a log"
@@ -40,17 +41,23 @@ def a_moderator(gateway: StubGateway, **arguments: Any) -> Moderator:
     return MODERATORS["portkey"](**({"model": "m", "api_key": "key", "base_url": gateway.url} | arguments))
 
 
+def a_language_model(gateway: StubGateway, **arguments: Any) -> LanguageModel:
+    return PortkeyChat(**({"model": "m", "api_key": "key", "base_url": gateway.url} | arguments))
+
+
 async def ask(kind: str, gateway: StubGateway, **arguments: Any) -> None:
     if kind == "embedder":
         await an_embedder(gateway, **arguments).embed([SECRET_TEXT])
-    else:
+    elif kind == "moderator":
         await a_moderator(gateway, **arguments).score([SECRET_TEXT])
+    else:
+        await a_language_model(gateway, **arguments).complete("Answer in JSON.", SECRET_TEXT)
 
 
-BOTH = pytest.mark.parametrize("kind", ["embedder", "moderator"])
+EACH = pytest.mark.parametrize("kind", ["embedder", "moderator", "language model"])
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize(
     ("status", "error"),
     [
@@ -69,7 +76,7 @@ BOTH = pytest.mark.parametrize("kind", ["embedder", "moderator"])
 async def test_each_status_has_its_error_after_one_request(
     gateway: StubGateway, kind: str, status: int, error: type[ServiceError]
 ) -> None:
-    gateway.answer = lambda request: (status, {"error": {"message": f"about {request['input']}"}})
+    gateway.answer = lambda request: (status, {"error": {"message": f"about {request}"}})
     with pytest.raises(error, match=f"the gateway answered {status}") as raised:
         await ask(kind, gateway)
     assert type(raised.value) is error
@@ -78,7 +85,7 @@ async def test_each_status_has_its_error_after_one_request(
     assert raised.value.__suppress_context__, "the chained error would quote the gateway's answer"
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize(
     ("header", "seconds"), [("7", 7.0), ("0.5", 0.5), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None)]
 )
@@ -91,14 +98,14 @@ async def test_a_rate_limit_says_how_long_to_wait(
     assert raised.value.retry_after_s == seconds
 
 
-@BOTH
+@EACH
 async def test_a_gateway_that_does_not_answer_in_time_is_unavailable(gateway: StubGateway, kind: str) -> None:
     gateway.reply(SILENCE, None)
     with pytest.raises(ServiceUnavailable, match=r"no answer within 0\.2 s"):
         await ask(kind, gateway, timeout_s=0.2)
 
 
-@BOTH
+@EACH
 async def test_a_gateway_that_is_not_there_is_unavailable(kind: str) -> None:
     with StubGateway() as gone:
         pass
@@ -106,7 +113,7 @@ async def test_a_gateway_that_is_not_there_is_unavailable(kind: str) -> None:
         await ask(kind, gone)
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize(
     "answer",
     [
@@ -130,7 +137,7 @@ async def test_an_answer_that_is_not_what_was_asked_for_is_malformed(
     assert raised.value.__cause__ is None
 
 
-@BOTH
+@EACH
 async def test_key_and_virtual_key_travel_as_portkey_headers(gateway: StubGateway, kind: str) -> None:
     gateway.reply(500, {})
     with pytest.raises(ServiceUnavailable) as raised:
@@ -222,6 +229,28 @@ async def test_categories_unknown_to_us_are_left_out(gateway: StubGateway) -> No
     gateway.answer = lambda request: (200, moderations(request, (*CATEGORIES, "illicit")))
     (scores,) = await a_moderator(gateway).score(["text"])
     assert tuple(scores) == CATEGORIES
+
+
+async def test_a_language_model_is_given_its_instructions_and_asked_for_json(gateway: StubGateway) -> None:
+    gateway.answer = lambda request: (200, completion(request, '{"of": "its own making'))
+    model = a_language_model(gateway, tokens_max=70)
+    assert await model.complete("Answer in JSON.", "text") == '{"of": "its own making', "it is returned as it came"
+    assert gateway.requests[0].path == "/v1/chat/completions"
+    assert gateway.requests[0].body == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "Answer in JSON."}, {"role": "user", "content": "text"}],
+        "response_format": {"type": "json_object"},
+        "max_tokens": 70,
+    }
+    await a_language_model(gateway).complete("Answer in JSON.", "text")
+    assert "max_tokens" not in gateway.requests[1].body
+
+
+@pytest.mark.parametrize("message", [None, {}, {"content": None}, {"content": 7}, {"refusal": "no", "content": None}])
+async def test_an_answer_without_text_is_malformed(gateway: StubGateway, message: Any) -> None:
+    gateway.reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+    with pytest.raises(ServiceMalformed):
+        await a_language_model(gateway).complete("Answer in JSON.", "text")
 
 
 def test_a_missing_extra_is_named_in_one_sentence() -> None:
