@@ -1,0 +1,1 @@
+"""How well promptloom finds templates, beside other methods, on labelled prompts."""
