@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import click
 
-from schemas.errors import PromptloomError
+from schemas.errors import PromptloomError, SettingsInvalid, StateIncompatible
+from streams.engine.limits import EXIT_CODE_SETTINGS
 
 # Command -> module under streams.cli that defines it, in the order of `--help`.
 COMMANDS: dict[str, str] = {
@@ -62,7 +63,7 @@ def promptloom() -> None:
 
 
 def main() -> None:
-    """Run the command line; a known error becomes one clear message and exit code 1."""
+    """Run the command line; a known error becomes one clear message and exit code 1, or 78 for wrong settings."""
     sys.exit(run(promptloom))
 
 
@@ -85,5 +86,5 @@ def run(command: Callable[..., object]) -> int:
         click.secho(f"error: {error}", fg="red", err=True)
         if error.hint:
             click.echo(f"  -> {error.hint}", err=True)
-        return 1
+        return EXIT_CODE_SETTINGS if isinstance(error, SettingsInvalid | StateIncompatible) else 1
     return 0

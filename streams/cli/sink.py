@@ -19,6 +19,9 @@ def sink(only: str | None, skip_expired: bool) -> None:
 
     Migrates the database first. Qdrant is left out where qdrant.enabled is false.
     """
+    from streams.engine.supervisor import leave_on_signal
+
+    leave_on_signal()
     from infra import migrations
     from infra.embedded.addresses import resolve
     from streams.engine import logs
@@ -29,7 +32,7 @@ def sink(only: str | None, skip_expired: bool) -> None:
     settings = load()
     if only is None and not settings.qdrant.enabled:
         names = (POSTGRES,)
-    logs.configure(settings.logging.level, settings.logging.format)
+    logs.configure(settings.logging.level, settings.logging.format, instance=settings.logging.instance)
     settings = resolve(settings, postgres=POSTGRES in names)
     if POSTGRES in names:
         migrations.upgrade(settings.postgres.dsn.get_secret_value())

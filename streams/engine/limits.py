@@ -52,10 +52,22 @@ CLOSE_SECONDS_MAX = 10.0  # for the unit and the commit under way
 PRODUCER_STOP_SECONDS_MAX = 5.0
 RESTORE_WAIT_MS_MAX = 200
 
+# State on disk. What waits to be written is held in memory; a disk that is further behind is given up.
+STORE_QUEUE_BYTES_MAX = 128 * MIB
+STORE_BATCH_BYTES = MIB
+STORE_WRITE_BUFFER_BYTES = 16 * MIB
+STORE_OPEN_FILES_MAX = 128
+STORE_FOLDERS_MAX = 64  # workers of one machine that share a data folder
+STORE_CLOSE_SECONDS_MAX = 5.0
+# How old a store may be to be caught up from a changelog: compaction keeps tombstones for at least a day
+# (delete.retention.ms, by default and in the topics made here), and half of it leaves room for clocks that differ.
+STORE_AGE_SECONDS_MAX = 12 * 3600.0
+
 # A worker that hangs is worse than one that dies: its supervisor restarts it, and a crash is always safe.
 STUCK_SECONDS_MAX = 120.0  # partitions assigned, but no session and no progress
 STOP_SECONDS_MAX = 20.0
 EXIT_CODE_STUCK = 70  # EX_SOFTWARE
+EXIT_CODE_SETTINGS = 78  # EX_CONFIG: starting again cannot help
 
 WATCH_INTERVAL_S = 1.0
 STALLED_SECONDS_MAX = 30.0  # records wait and none is processed: not ready

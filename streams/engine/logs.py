@@ -32,6 +32,7 @@ FIELD_CHARS_MAX = 2_000  # a longer value is cut, so that no log line can carry 
 
 NOISY = (
     "aiokafka", "faust", "mode", "kafka", "httpx", "httpcore", "asyncio", "alembic",
+    "portkey_ai",  # at DEBUG it logs whole requests, and prompts with them
     # Faust's services log each start and stop under the module of their class.
     "streams.engine.app", "streams.engine.tables", "streams.engine.exactly_once.transport",
 )  # fmt: skip
@@ -49,12 +50,14 @@ def correlate(**fields: object) -> Iterator[None]:
         _correlation.reset(token)
 
 
-def configure(level: str, style: Literal["json", "console"]) -> None:
-    """Send all logs of the process to standard error in one format."""
+def configure(level: str, style: Literal["json", "console"], *, instance: str = "") -> None:
+    """Send all logs of the process to standard error in one format; `instance` names it in every line."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else ConsoleFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    if instance:
+        handler.addFilter(InstanceFilter(instance))
     root.setLevel(level)
     # The clients log every rebalance and reconnect at INFO; the engine logs what matters of it.
     for noisy in NOISY:
@@ -79,6 +82,18 @@ def _clean(key: str, value: object) -> object:
     if isinstance(value, bool | int | float) or value is None:
         return value
     return redact(str(value))
+
+
+class InstanceFilter(logging.Filter):
+    """Names the process in each line, whichever thread logs: several may write to one file."""
+
+    def __init__(self, instance: str) -> None:
+        super().__init__()
+        self._instance = instance
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.instance = self._instance
+        return True
 
 
 class JsonFormatter(logging.Formatter):
