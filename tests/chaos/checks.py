@@ -15,7 +15,14 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.prompts import CanonicalizedFrame, ClusteredFrame, EmbeddedFrame, ModeratedFrame, PromptRejected
+from schemas.prompts import (
+    CanonicalizedFrame,
+    ClusterChangeKind,
+    ClusteredFrame,
+    EmbeddedFrame,
+    ModeratedFrame,
+    PromptRejected,
+)
 from schemas.topics import (
     DEAD_LETTERS,
     EVOLUTION_EVENTS,
@@ -134,23 +141,32 @@ def conserved(recorded: Harvest) -> Finding:
 def chained(recorded: Harvest) -> Finding:
     """The links of each prompt are 0, 1, 2, ..., each once, each leaving the cluster the one before led to."""
     chains: dict[tuple[str, str], dict[int, tuple[str | None, str | None]]] = defaultdict(dict)
+    merged: dict[str | None, str] = {}
     doubled = 0
     for record in recorded.of(PROMPTS_CANONICALIZED.name):
-        for item in frames.decode(CanonicalizedFrame, record.value or b"").prompts:
-            link = item.assignment
-            if link.duplicate:
-                continue
+        frame = frames.decode(CanonicalizedFrame, record.value or b"")
+        for change in frame.changes:
+            if change.kind is ClusterChangeKind.MERGED:
+                merged |= dict.fromkeys(change.other_cluster_ids, change.cluster_id)
+        for link in (item.assignment for item in frame.prompts if not item.assignment.duplicate):
             chain = chains[link.prompt.tenant, link.prompt.prompt_id]
             doubled += link.sequence in chain
             chain[link.sequence] = link.previous_cluster_id, link.cluster_id
     gaps = [name for name, chain in chains.items() if sorted(chain) != list(range(len(chain)))]
-    torn = [
-        name
-        for name, chain in chains.items()
-        if name not in gaps and any(chain[number][0] != chain[number - 1][1] for number in range(1, len(chain)))
-    ]
+    torn = [name for name, chain in chains.items() if name not in gaps and _torn(chain, merged)]
     sample = f"gaps {gaps[:3]}, torn {torn[:3]}"
     return Finding("chains without a gap", len(chains), len(gaps), doubled, len(torn), sample[:SAMPLE_CHARS_MAX])
+
+
+def _torn(chain: Mapping[int, tuple[str | None, str | None]], merged: Mapping[str | None, str]) -> bool:
+    """Return whether some link leaves a cluster that the one before did not lead to, not even through merges."""
+    for number in range(1, len(chain)):
+        left, led_to = chain[number][0], chain[number - 1][1]
+        while led_to != left and led_to in merged:
+            led_to = merged[led_to]
+        if led_to != left:
+            return True
+    return False
 
 
 def _changed(wanted: Sequence[Statement], there: Sequence[Statement]) -> list[Hashable]:

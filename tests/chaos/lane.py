@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.chaos.faults import Fault
+from tests.chaos.faults import Fault, FaultSkipped
 from tests.chaos.rig import Rig
 from tests.chaos.watch import Mark
 
@@ -31,8 +31,8 @@ class Struck:
     fault: Fault
     mark: Mark
     overlapped: bool
-    counts_from: float
     problem: str = ""
+    skipped: str = ""
 
 
 class Lane:
@@ -58,15 +58,19 @@ class Lane:
             last = number == len(self._faults) - 1
             overlap = not last and self._chance.random() < OVERLAP_SHARE
             self._rig.say(f"fault: {fault.name}")
-            mark = self._rig.mark()
             try:
-                counts_from = fault.strike(self._rig)
+                mark = fault.strike(self._rig)
+            except FaultSkipped as why:
+                self.struck.append(Struck(fault, self._rig.mark(), overlap, skipped=str(why)))
+                self._rig.say(f"skipped: {why}")
+                continue
             except Exception as error:  # noqa: BLE001  whatever it is, it is the scenario's result
-                self.struck.append(Struck(fault, mark, overlap, time.monotonic(), f"{type(error).__name__}: {error}"))
+                problem = f"{type(error).__name__}: {error}"
+                self.struck.append(Struck(fault, self._rig.mark(), overlap, problem))
                 self._rig.say(f"fault failed: {error}")
                 self._rig.over.set()
                 return
-            self.struck.append(Struck(fault, mark, overlap, counts_from))
+            self.struck.append(Struck(fault, mark, overlap))
             if overlap:
                 time.sleep(self._chance.uniform(*OVERLAP_PAUSE_S))
             else:
@@ -81,6 +85,6 @@ class Lane:
 
 
 def recovery_s(rig: Rig, struck: Struck) -> float | None:
-    """Return how long every partition took to go on, from the moment that counts; None = some never did."""
+    """Return how long every partition took to go on from the mark; None = some never did."""
     at = rig.watch.recovered_at(struck.fault.side, struck.mark)
-    return None if at is None else max(0.0, round(at - struck.counts_from, 1))
+    return None if at is None else round(at - struck.mark.at, 1)

@@ -2,7 +2,8 @@
 
 Each tenant sends a stretch of one of the dataset's files, so that templates form and change as in the real
 thing. In between comes what a careless world sends: a record twice, an id for another text, bytes that are no
-prompt, a tenant whose every prompt is rejected, and one whose producer does not know about partitions.
+prompt, texts that some workers stumble over, a tenant whose every prompt is rejected, and one whose producer does
+not know about partitions.
 
 The producer is idempotent and patient: what it was given arrives once, however long the broker is away.
 """
@@ -24,12 +25,13 @@ from connectors.dataset import PromptFile, Row, find, read, sha256_of, shipped
 from schemas.topics import PROMPTS
 from streams.engine.partitioning import partition_of
 from streams.prompts.replay_records import Outgoing, record_of
+from tests.chaos.poison import TEXTS
 
 STRICT = "strict"  # its every prompt is rejected: the scenario's settings say so
 SCATTERED = "scattered"  # its records go to any partition
 TENANTS_PER_PARTITION = 2
 SHARE_STRICT, SHARE_SCATTERED = 0.04, 0.05
-SHARE_REPEATED, SHARE_CONFLICTING, SHARE_BROKEN = 0.02, 0.005, 0.005
+SHARE_REPEATED, SHARE_CONFLICTING, SHARE_POISONOUS, SHARE_BROKEN = 0.02, 0.005, 0.005, 0.005
 REPEATABLE = 200  # a repeat is of one of the last so many prompts of its tenant
 NUMBER_HEADER = "chaos"  # counts the records sent, so that each can be found exactly once
 DELIVERY_TIMEOUT_MS = 300_000  # the broker is never away that long
@@ -152,8 +154,11 @@ class _Caller:
         row = self._rows[(self._at + self._number) % len(self._rows)]
         fields = {**row, "tenant": self.name, "id": f"{self.name}-{self._number}"}
         self._number += 1
-        if self._recent and luck < SHARE_REPEATED + SHARE_CONFLICTING:
+        luck -= SHARE_REPEATED
+        if self._recent and luck < SHARE_CONFLICTING:
             return orjson.dumps({**fields, "id": self._chance.choice(self._recent)["id"]})
+        if luck < SHARE_CONFLICTING + SHARE_POISONOUS:
+            fields = {**fields, "messages": None, "text": f"{self._chance.choice(TEXTS)}, {self._number}."}
         self._recent = [*self._recent[1 - REPEATABLE :], fields]
         return orjson.dumps(fields)
 

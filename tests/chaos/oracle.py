@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -29,7 +29,7 @@ from schemas.topics import (
     PROMPTS_MODERATED,
     PROMPTS_REJECTED,
 )
-from streams.engine.ports import Record
+from streams.engine.ports import Piece, Record
 from streams.engine.settings import Settings
 from streams.prompts import ingest, topology
 from streams.prompts.canonicalization.logic import Policy as CanonicalizationPolicy
@@ -37,6 +37,7 @@ from streams.prompts.clustering.policy import Policy as ClusteringPolicy
 from streams.prompts.moderation.logic import Policy as ModerationPolicy
 from streams.prompts.worker import embedder_of, moderator_of
 from tests.chaos.harvest import Harvest
+from tests.chaos.poison import plugged
 from tests.fakes import DeadLetter, FakeEngine, FakeTable, FakeUnit, NoSchemas, Sent
 
 UNIT_RECORDS_MAX = 300
@@ -51,10 +52,10 @@ class Undisturbed:
     tables: dict[str, FakeTable] = field(default_factory=dict)
 
 
-def attached(settings: Settings) -> FakeEngine:
+def attached(settings: Settings, *, poison: bool = False) -> FakeEngine:
     """Return an engine with every agent attached, as a worker with these settings has it."""
     engine = FakeEngine()
-    topology.build(engine, parts_of(settings))  # type: ignore[arg-type]  # what the rooms need of an engine, it has
+    topology.build(engine, parts_of(settings, poison=poison))  # type: ignore[arg-type]  # what the rooms need of an engine, it has
     return engine
 
 
@@ -67,9 +68,9 @@ async def undisturbed(engine: FakeEngine, recorded: Harvest, seed: int) -> Undis
         outputs: dict[int, list[Record]] = defaultdict(list)
         for number in sorted(inputs):
             for records in _cut(inputs[number], chance):
-                unit = await engine.run(stage, records, partition=number)
-                _keep(outcome, unit)
-                outputs[number] += engine.records_of(unit, passed_on, partition=number)
+                async for unit in _applied(engine, outcome, stage, records):
+                    _keep(outcome, unit)
+                    outputs[number] += engine.records_of(unit, passed_on, partition=number)
         return outputs
 
     moderated = await run("moderation", recorded.records[PROMPTS.name], PROMPTS_MODERATED.name)
@@ -80,14 +81,15 @@ async def undisturbed(engine: FakeEngine, recorded: Harvest, seed: int) -> Undis
     return outcome
 
 
-def parts_of(settings: Settings) -> topology.Parts:
+def parts_of(settings: Settings, *, poison: bool) -> topology.Parts:
     """Return what a worker with these settings gives its agents; all writers of frames are this program."""
     moderation = settings.moderation
+    moderator, embedder = plugged(settings) if poison else (moderator_of(settings), embedder_of(settings))
     return topology.Parts(
         read=partial(ingest.read, schemas=NoSchemas()),
         schemas=NoSchemas(),
-        moderator=moderator_of(settings),
-        embedder=embedder_of(settings),
+        moderator=moderator,
+        embedder=embedder,
         moderation=ModerationPolicy(
             moderation.policy_version, moderation.threshold, moderation.thresholds, moderation.tenants
         ),
@@ -95,6 +97,31 @@ def parts_of(settings: Settings) -> topology.Parts:
         canonicalization=CanonicalizationPolicy(),
         partitions=settings.kafka.partitions,
     )
+
+
+async def _applied(
+    engine: FakeEngine, outcome: Undisturbed, stage: str, records: Sequence[Record]
+) -> AsyncIterator[FakeUnit]:
+    """Yield the unit of some records; where the stage raises, those of each record, or of each piece of one, alone."""
+    partition = records[0].partition
+    try:
+        yield await engine.run(stage, records, partition=partition)
+        return
+    except Exception as error:  # noqa: BLE001  whatever a bug raises
+        cut = engine.splits.get(stage) if len(records) == 1 else None
+        pieces = cut(records[0]) if cut else ()
+        if len(records) == 1 and not pieces:
+            outcome.letters.append(DeadLetter(records[0], error, stage))
+            return
+    for piece in pieces or [Piece(record, record) for record in records]:
+        try:
+            yield await engine.run(stage, [piece.record], partition=partition)
+        except Exception as error:  # noqa: BLE001
+            if pieces:
+                outcome.letters.append(DeadLetter(piece.letter, error, stage))
+                continue
+            async for unit in _applied(engine, outcome, stage, [piece.record]):
+                yield unit
 
 
 def _cut(records: Sequence[Record], chance: random.Random) -> Iterator[Sequence[Record]]:

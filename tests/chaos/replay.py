@@ -24,7 +24,6 @@ from tests.chaos.lane import Lane, Struck, recovery_s
 from tests.chaos.rig import Rig, Say, running
 from tests.chaos.scenarios import Scenario
 from tests.chaos.watch import Mark
-from tests.fakes import FakeEngine
 
 FIRST_OUTPUT_WITHIN_S = 120.0
 QUIET_WITHIN_S = 120.0  # without any progress
@@ -40,6 +39,7 @@ class FaultResult:
     recovery_s: float | None
     overlapped: bool
     problem: str = ""
+    skipped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +66,9 @@ def replay(scenario: Scenario, seed: int, folder: Path, say: Say) -> Result:
     started_at = time.monotonic()
     order = random.Random(f"order {scenario.name} {seed}")
     stream, catalogue_faults = list(scenario.stream), list(scenario.catalogue)
-    if scenario.shuffled:
-        order.shuffle(stream)
-        order.shuffle(catalogue_faults)
-    with running(
-        folder,
-        seed=seed,
-        name=scenario.name,
-        say=say,
-        workers=scenario.workers,
-        per_second=scenario.per_second,
-        partitions=scenario.partitions,
-        session_timeout_s=scenario.session_timeout_s,
-        sections=scenario.sections,
-    ) as rig:
+    order.shuffle(stream)
+    order.shuffle(catalogue_faults)
+    with running(folder, scenario.conditions, seed=seed, name=scenario.name, say=say) as rig:
         problems = _await(lambda: _under_way(rig), rig, FIRST_OUTPUT_WITHIN_S, "no prompt came through at the start")
         lanes = [Lane(rig, stream, "stream"), Lane(rig, catalogue_faults, "catalogue")]
         if not problems:
@@ -89,11 +78,10 @@ def replay(scenario: Scenario, seed: int, folder: Path, say: Say) -> Result:
                 lane.join()
         rig.load.stop()
         say(f"{rig.load.sent} prompts sent; waiting for quiet")
-        agents = oracle.attached(rig.settings)
-        problems += rig.load.failures + _await_quiet(rig, agents)
+        problems += rig.load.failures + _await_quiet(rig)
         struck = [each for lane in lanes for each in lane.struck]
         problems += [f"{each.fault.name}: {each.problem}" for each in struck if each.problem]
-        found = verdict(rig, agents, seed)
+        found = verdict(rig, seed)
         return Result(
             scenario.name,
             seed,
@@ -107,16 +95,14 @@ def replay(scenario: Scenario, seed: int, folder: Path, say: Say) -> Result:
         )
 
 
-def verdict(rig: Rig, agents: FakeEngine, seed: int) -> list[Finding]:
+def verdict(rig: Rig, seed: int) -> list[Finding]:
     """Read everything and compare it with the undisturbed run."""
-    app_id = rig.settings.engine.app_id
-    changelogs = [f"{app_id}-{name}-changelog" for name in agents.tables]
-    recorded = harvest.gather(rig.connection, [*(topic.name for topic in TOPICS), *changelogs])
+    recorded = harvest.gather(rig.connection, [*(topic.name for topic in TOPICS), *rig.changelogs])
     rig.say("comparing with the undisturbed run")
 
     async def compare() -> list[Finding]:
-        expected = await oracle.undisturbed(agents, recorded, seed)
-        of_topics = checks.findings(recorded, expected, rig.load.sent, app_id)
+        expected = await oracle.undisturbed(rig.agents, recorded, seed)
+        of_topics = checks.findings(recorded, expected, rig.load.sent, rig.settings.engine.app_id)
         return of_topics + await catalogue.findings(rig.dsn, recorded)
 
     return asyncio.run(compare())
@@ -136,7 +122,7 @@ def _await(condition: Callable[[], bool], rig: Rig, seconds_max: float, problem:
     return []
 
 
-def _await_quiet(rig: Rig, agents: FakeEngine) -> list[str]:
+def _await_quiet(rig: Rig) -> list[str]:
     """Wait until everything sent has its end and every reader has committed to the last record."""
     progress, since = -1, time.monotonic()
     while len(rig.watch.settled) < rig.load.sent:
@@ -146,16 +132,16 @@ def _await_quiet(rig: Rig, agents: FakeEngine) -> list[str]:
             return [f"{rig.load.sent - progress} prompts have no end, and nothing moves for {QUIET_WITHIN_S:g} s"]
         time.sleep(POLL_S)
     since = time.monotonic()
-    while behind := _behind(rig, agents):
+    while behind := _behind(rig):
         if time.monotonic() - since > QUIET_WITHIN_S:
             return [f"not read to the end: {behind[:5]}"]
         time.sleep(POLL_S)
     return []
 
 
-def _behind(rig: Rig, agents: FakeEngine) -> list[tuple[str, Place]]:
+def _behind(rig: Rig) -> list[tuple[str, Place]]:
     """Return (reader, place) of everything that is written and not yet committed by a reader of it."""
-    stage_topics = [topic for topic, _ in agents.stages.values()]
+    stage_topics = [topic for topic, _ in rig.agents.stages.values()]
     recorded: Harvest = harvest.gather(rig.connection, [*stage_topics, *postgres_rows.TOPICS])
     ends = {
         (topic, number): recorded.last_offset((topic, number)) + 1
@@ -173,4 +159,6 @@ def _behind(rig: Rig, agents: FakeEngine) -> list[tuple[str, Place]]:
 
 
 def _told(rig: Rig, struck: Struck) -> FaultResult:
-    return FaultResult(struck.fault.name, struck.fault.side, recovery_s(rig, struck), struck.overlapped, struck.problem)
+    return FaultResult(
+        struck.fault.name, struck.fault.side, recovery_s(rig, struck), struck.overlapped, struck.problem, struck.skipped
+    )

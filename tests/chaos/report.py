@@ -86,6 +86,7 @@ def faults(rows: Iterable[Row]) -> Iterable[Row]:
             "median_s": round(statistics.median(seconds), 1) if seconds else None,
             "max_s": seconds[-1] if seconds else None,
             "target_s": TARGETS_S.get(name),
+            "skipped": next((fault["skipped"] for _, fault in cases if fault["skipped"]), ""),
             "not_recovered": sum(fault["recovery_s"] is None for _, fault in cases),
             "replays": sorted({row["scenario"] for row in replays}),
         }
@@ -103,6 +104,8 @@ def markdown(lines: Iterable[Row], rows: Iterable[Row]) -> str:
     ]
     for line in lines:
         seconds = "-" if line["median_s"] is None else f"{line['median_s']:g} s, {line['max_s']:g} s"
+        if line["skipped"]:
+            seconds = f"skipped: {line['skipped']}"
         target = f" ({line['target_s']:g} s)" if line["target_s"] else ""
         cells = [line["fault"], line["times"], line["lost"], line["doubled"], line["different"], seconds + target]
         text.append("| " + " | ".join(map(str, cells)) + " |")

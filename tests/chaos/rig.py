@@ -1,18 +1,19 @@
 """Everything one replay needs, in a folder of its own: nothing of a user's is touched or met.
 
-Settings reach the processes as a config file, services by address; variables of the surrounding shell that
-would change them are left out.
+Settings reach the processes as a config file, secrets and addresses as variables; variables of the surrounding
+shell that would change them are left out.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,30 @@ from streams.engine.settings import (
     Settings,
     load,
 )
+from tests.chaos import clock, oracle
 from tests.chaos.fleet import Fleet
+from tests.chaos.gateway import Gateway
 from tests.chaos.load import STRICT, Load
 from tests.chaos.watch import Mark, Watch
+from tests.fakes import FakeEngine
 
 Say = Callable[[str], None]
 PREFIX = "PROMPTLOOM_"
+POISONABLE_WORKER = (sys.executable, "-m", "tests.chaos.poison")
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Under which a replay runs. What is not named here is promptloom's default."""
+
+    workers: int = 2
+    per_second: float = 60.0
+    partitions: int = 8
+    session_timeout_s: float = 8.0
+    gateway: bool = False  # models are asked through a gateway instead of in the worker
+    poison: bool = False  # workers stumble over certain prompts (poison.py)
+    own_clock: bool = False  # processes run under a clock that faults can set (clock.py)
+    sections: Mapping[str, Any] = field(default_factory=dict)  # of the settings
 
 
 @dataclass(slots=True)
@@ -53,6 +72,8 @@ class Rig:
     fleet: Fleet
     load: Load
     watch: Watch
+    gateway: Gateway
+    agents: FakeEngine  # the oracle's: knows stages and tables
     chance: random.Random
     say: Say
     over: threading.Event  # set when a lane failed: the others need not go on
@@ -75,60 +96,62 @@ class Rig:
     def connection(self) -> dict[str, Any]:
         return confluent_configuration(self.settings.kafka)
 
+    @property
+    def changelogs(self) -> list[str]:
+        return [f"{self.settings.engine.app_id}-{name}-changelog" for name in self.agents.tables]
+
     def mark(self) -> Mark:
         return Mark(time.monotonic(), dict(self.load.offsets))
 
 
 @contextmanager
-def running(
-    folder: Path,
-    *,
-    seed: int,
-    name: str,
-    say: Say,
-    workers: int,
-    per_second: float,
-    partitions: int,
-    session_timeout_s: float,
-    sections: Mapping[str, Any],
-) -> Iterator[Rig]:
-    """Start services, processes, load and watch; end them all with the context.
-
-    `sections` are those of the settings that the scenario changes.
-    """
+def running(folder: Path, conditions: Conditions, *, seed: int, name: str, say: Say) -> Iterator[Rig]:
+    """Start services, processes, load and watch; end them all with the context."""
     with ExitStack() as stack:
+        gateway = stack.enter_context(Gateway())
         services = stack.enter_context(start(folder / "data", load().cache_dir))
-        settings = settings_of(folder, services, partitions, session_timeout_s, sections)
-        Admin(settings.kafka).create(TOPICS, partitions=partitions, replication_factor=1)
-        migrations.upgrade(settings.postgres.dsn.get_secret_value())
+        settings = settings_of(folder, services, conditions, gateway)
+        Admin(settings.kafka).create(TOPICS, partitions=conditions.partitions, replication_factor=1)
+        dsn = settings.postgres.dsn.get_secret_value()
+        migrations.upgrade(dsn)
         connection = confluent_configuration(settings.kafka)
-        fleet = stack.enter_context(Fleet(environment_of(settings, folder), folder / "logs", say))
-        watch = stack.enter_context(Watch(connection, settings.postgres.dsn.get_secret_value(), partitions))
-        sending = Load(connection, partitions, seed, per_second)
-        chance = random.Random(f"{name} {seed}")
-        rig = Rig(folder, settings, services, fleet, sending, watch, chance, say, threading.Event())
-        for number in range(1, workers + 1):
-            fleet.start(f"worker-{number}")
+        environment = environment_of(settings, folder) | (clock.environment(folder) if conditions.own_clock else {})
+        fleet = stack.enter_context(Fleet(environment, folder / "logs", say))
+        worker = POISONABLE_WORKER if conditions.poison else ()
+        for number in range(1, conditions.workers + 1):
+            fleet.start(f"worker-{number}", worker)
         fleet.start("sink-1")
-        sending.start()
+        rig = Rig(
+            folder=folder,
+            settings=settings,
+            services=services,
+            fleet=fleet,
+            load=Load(connection, conditions.partitions, seed, conditions.per_second),
+            watch=stack.enter_context(Watch(connection, dsn, conditions.partitions)),
+            gateway=gateway,
+            agents=oracle.attached(settings, poison=conditions.poison),
+            chance=random.Random(f"{name} {seed}"),
+            say=say,
+            over=threading.Event(),
+        )
+        rig.load.start()
         yield rig
 
 
-def settings_of(
-    folder: Path, services: Services, partitions: int, session_timeout_s: float, sections: Mapping[str, Any]
-) -> Settings:
+def settings_of(folder: Path, services: Services, conditions: Conditions, gateway: Gateway) -> Settings:
     """Return the defaults of promptloom with this replay's addresses; no file or variable has a say."""
     found = services.addresses
     return Settings.model_construct(
         **{
             "data_dir": folder / "data",
             "cache_dir": load().cache_dir,
-            "kafka": KafkaSettings(bootstrap_servers=found.bootstrap_servers, partitions=partitions),
+            "kafka": KafkaSettings(bootstrap_servers=found.bootstrap_servers, partitions=conditions.partitions),
             "postgres": PostgresSettings(dsn=SecretStr(found.postgres_dsn)),
             "qdrant": QdrantSettings(enabled=False),
             "moderation": ModerationSettings(tenants={STRICT: {"all": 0.0}}),
-            "engine": EngineSettings(session_timeout_s=session_timeout_s),
-            **sections,
+            "engine": EngineSettings(session_timeout_s=conditions.session_timeout_s),
+            **(gateway.sections() if conditions.gateway else {}),
+            **conditions.sections,
         }
     )
 

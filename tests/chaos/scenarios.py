@@ -7,12 +7,12 @@ included: the seconds in the table are what a user would wait.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from tests.chaos.faults import Fault
 from tests.chaos.faults.broker import BrokerAndWorkerKilled, BrokerFrozen, BrokerKilled, BrokerStopped
+from tests.chaos.faults.clock import ClockSet
+from tests.chaos.faults.gateway import GatewayTroubled
 from tests.chaos.faults.postgres import (
     ConnectionsCut,
     PostgresKilledInTransaction,
@@ -20,6 +20,7 @@ from tests.chaos.faults.postgres import (
     SinkFrozen,
     SinkKilled,
 )
+from tests.chaos.faults.state import ChangelogsCompacted
 from tests.chaos.faults.workers import (
     AllWorkersKilled,
     WorkerFrozen,
@@ -27,8 +28,10 @@ from tests.chaos.faults.workers import (
     WorkersJoinAndLeave,
     WorkerStopped,
 )
+from tests.chaos.gateway import TROUBLES
+from tests.chaos.rig import Conditions
 
-PER_SECOND = 60.0
+DEFAULTS = Conditions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,7 @@ class Scenario:
     name: str
     stream: tuple[Fault, ...] = ()
     catalogue: tuple[Fault, ...] = ()
-    workers: int = 2
-    per_second: float = PER_SECOND
-    partitions: int = 8
-    session_timeout_s: float = 8.0
-    shuffled: bool = True
-    sections: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Conditions = DEFAULTS
 
 
 LONG: tuple[Scenario, ...] = (
@@ -57,13 +55,22 @@ LONG: tuple[Scenario, ...] = (
         "broker",
         stream=(BrokerKilled(), BrokerKilled(), BrokerAndWorkerKilled(), BrokerFrozen(), BrokerStopped()),
     ),
+    Scenario(
+        "models",
+        stream=(*(GatewayTroubled(trouble) for trouble in TROUBLES), WorkerKilled()),
+        conditions=Conditions(gateway=True, poison=True, per_second=40.0),
+    ),
+    Scenario(
+        "state",
+        stream=(ChangelogsCompacted(),),
+        catalogue=(ClockSet("clock set back by an hour", -3_600), ClockSet("clock set ahead by a day", 86_400)),
+        conditions=Conditions(own_clock=True),
+    ),
 )
 
 SHORT = Scenario(
     "short",
     stream=(WorkerKilled(), WorkerFrozen(), WorkerKilled(), WorkerKilled()),
     catalogue=(ConnectionsCut(), SinkKilled()),
-    partitions=4,
-    session_timeout_s=6.0,
-    per_second=40.0,
+    conditions=Conditions(partitions=4, session_timeout_s=6.0, per_second=40.0),
 )

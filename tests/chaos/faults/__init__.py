@@ -1,7 +1,7 @@
 """Faults: each a small class that does one bad thing to a rig, and puts right what an operator would.
 
-`strike` returns the moment from which recovery counts: that of the fault itself, or, where a service is away
-for a named time, that of its return.
+`strike` returns the mark from which recovery counts: that of the fault itself, or, where a service is away for a
+named time, that of its return.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from tests.chaos.rig import Rig
-from tests.chaos.watch import Side
+from tests.chaos.watch import Mark, Side
 
 
 class Fault(Protocol):
@@ -22,8 +22,8 @@ class Fault(Protocol):
     def side(self) -> Side:
         """Where recovery shows: in the topics, or in Postgres."""
 
-    def strike(self, rig: Rig) -> float:
-        """Let it happen; return the monotonic moment from which recovery counts.
+    def strike(self, rig: Rig) -> Mark:
+        """Let it happen; return the mark from which recovery counts.
 
         Raises:
             FaultFailed: what must be true during the fault was not (a zombie that was let in, say).
@@ -32,3 +32,7 @@ class Fault(Protocol):
 
 class FaultFailed(Exception):
     """The system did something during a fault that it must never do, or the fault could not be caused."""
+
+
+class FaultSkipped(Exception):
+    """This machine has not what the fault needs; the message says what."""

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from tests.chaos.rig import Rig
-from tests.chaos.watch import Side
+from tests.chaos.watch import Mark, Side
 
 RESTART_PAUSE_S = 2.0
 AWAY_S = 60.0
@@ -22,12 +22,12 @@ class BrokerKilled:
     name: str = "broker killed (kill -9)"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> float:
-        at = time.monotonic()
+    def strike(self, rig: Rig) -> Mark:
+        mark = rig.mark()
         rig.kafka.kill()
         time.sleep(RESTART_PAUSE_S)
         rig.kafka.restart()
-        return at
+        return mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,15 @@ class BrokerAndWorkerKilled:
     name: str = "broker and a worker killed together"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> float:
+    def strike(self, rig: Rig) -> Mark:
         victim = rig.chance.choice(rig.fleet.running("worker"))
-        at = time.monotonic()
+        mark = rig.mark()
         rig.fleet.kill(victim)
         rig.kafka.kill()
         time.sleep(RESTART_PAUSE_S)
         rig.kafka.restart()
         rig.fleet.again(victim)
-        return at
+        return mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,12 @@ class BrokerStopped:
     def name(self) -> str:
         return f"broker stopped for {self.away_s:g} s"
 
-    def strike(self, rig: Rig) -> float:
+    def strike(self, rig: Rig) -> Mark:
         rig.kafka.stop()
         time.sleep(self.away_s)
-        at = time.monotonic()
+        mark = rig.mark()
         rig.kafka.restart()
-        return at
+        return mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ class BrokerFrozen:
     name: str = "broker frozen (SIGSTOP)"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> float:
+    def strike(self, rig: Rig) -> Mark:
         rig.kafka.kill(signal.SIGSTOP)
         time.sleep(rig.chance.uniform(*FROZEN_S))
-        at = time.monotonic()
+        mark = rig.mark()
         rig.kafka.kill(signal.SIGCONT)
-        return at
+        return mark

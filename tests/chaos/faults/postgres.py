@@ -11,7 +11,7 @@ import psycopg
 from infra.embedded.processes import alive, wait_until
 from tests.chaos.faults import FaultFailed
 from tests.chaos.rig import Rig
-from tests.chaos.watch import Side
+from tests.chaos.watch import Mark, Side
 
 CATALOGUE: Side = "catalogue"
 AWAY_S = 60.0
@@ -37,12 +37,12 @@ class PostgresStopped:
     def name(self) -> str:
         return f"Postgres stopped for {self.away_s:g} s"
 
-    def strike(self, rig: Rig) -> float:
+    def strike(self, rig: Rig) -> Mark:
         rig.postgres.stop()
         time.sleep(self.away_s)
-        at = time.monotonic()
+        mark = rig.mark()
         rig.postgres.restart()
-        return at
+        return mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ class PostgresKilledInTransaction:
     name: str = "Postgres killed in the middle of a transaction"
     side: Side = CATALOGUE
 
-    def strike(self, rig: Rig) -> float:
+    def strike(self, rig: Rig) -> Mark:
         wait_for_writer(rig)
-        at = time.monotonic()
+        mark = rig.mark()
         rig.postgres.kill(signal.SIGQUIT)
         time.sleep(RESTART_PAUSE_S)
         rig.postgres.restart()
-        return at
+        return mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class ConnectionsCut:
     name: str = "Postgres connections cut"
     side: Side = CATALOGUE
 
-    def strike(self, rig: Rig) -> float:
+    def strike(self, rig: Rig) -> Mark:
         return wait_for_writer(rig, then=CUT)
 
 
@@ -79,13 +79,13 @@ class SinkKilled:
     name: str = "sink killed (kill -9)"
     side: Side = CATALOGUE
 
-    def strike(self, rig: Rig) -> float:
+    def strike(self, rig: Rig) -> Mark:
         (victim,) = rig.fleet.running("sink")
         wait_for_writer(rig)
-        at = time.monotonic()
+        mark = rig.mark()
         rig.fleet.kill(victim)
         rig.fleet.again(victim)
-        return at
+        return mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +95,28 @@ class SinkFrozen:
     name: str = "sink frozen while its successor runs"
     side: Side = CATALOGUE
 
-    def strike(self, rig: Rig) -> float:
+    def strike(self, rig: Rig) -> Mark:
         (first,) = rig.fleet.running("sink")
         successor = f"sink-{int(first.partition('-')[2]) + 1}"
         frozen = rig.fleet.leave(first)
-        at = time.monotonic()
+        mark = rig.mark()
         rig.fleet.freeze(first)
         rig.fleet.start(successor)
-        mark = rig.mark()
         if not wait_until(lambda: rig.watch.recovered_at(CATALOGUE, mark) is not None, REFUSED_WITHIN_S):
             raise FaultFailed("the successor of a frozen sink did not write")
         time.sleep(rig.chance.uniform(*SUCCESSOR_WRITES_S))
         rig.fleet.thaw(first)
         if not wait_until(lambda: not alive(frozen.child.identity), REFUSED_WITHIN_S):
             raise FaultFailed("a sink that was frozen while its successor wrote went on when it woke up")
-        return at
+        return mark
 
 
-def wait_for_writer(rig: Rig, then: str = "SELECT 1") -> float:
-    """Wait for the sink to be inside a transaction that has written; run a statement at once; return the moment."""
+def wait_for_writer(rig: Rig, then: str = "SELECT 1") -> Mark:
+    """Wait for the sink to be inside a transaction that has written; run a statement at once."""
     ends_at = time.monotonic() + WRITING_WITHIN_S
     with psycopg.connect(rig.dsn, autocommit=True) as database:
         while time.monotonic() < ends_at:
             if database.execute(WRITERS).fetchone():
                 database.execute(then.encode())
-                return time.monotonic()
+                return rig.mark()
     raise FaultFailed(f"the sink opened no transaction within {WRITING_WITHIN_S:g} s")

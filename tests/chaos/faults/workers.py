@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from tests.chaos.rig import Rig
-from tests.chaos.watch import Side
+from tests.chaos.watch import Mark, Side
 
 # How long an orchestrator takes to start a worker again: at once, or after its own back-off.
 RESTART_PAUSES_S = (0.1, 1.0, 3.0, 6.0)
@@ -22,13 +22,13 @@ class WorkerKilled:
     name: str = "worker killed (kill -9)"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> float:
+    def strike(self, rig: Rig) -> Mark:
         victim = rig.chance.choice(rig.fleet.running("worker"))
-        at = time.monotonic()
+        mark = rig.mark()
         rig.fleet.kill(victim)
         time.sleep(rig.chance.choice(RESTART_PAUSES_S))
         rig.fleet.again(victim)
-        return at
+        return mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class WorkerStopped:
     name: str = "worker stopped (SIGTERM)"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> float:
+    def strike(self, rig: Rig) -> Mark:
         victim = rig.chance.choice(rig.fleet.running("worker"))
-        at = time.monotonic()
+        mark = rig.mark()
         rig.fleet.stop(victim)
         time.sleep(rig.chance.choice(RESTART_PAUSES_S))
         rig.fleet.again(victim)
-        return at
+        return mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,13 @@ class WorkerFrozen:
     name: str = "worker frozen, then a zombie (SIGSTOP)"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> float:
+    def strike(self, rig: Rig) -> Mark:
         victim = rig.chance.choice(rig.fleet.running("worker"))
-        at = time.monotonic()
+        mark = rig.mark()
         rig.fleet.freeze(victim)
         time.sleep(rig.settings.engine.session_timeout_s + rig.chance.uniform(*FREEZE_BEYOND_SESSION_S))
         rig.fleet.thaw(victim)
-        return at
+        return mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class WorkersJoinAndLeave:
     name: str = "workers join and leave under load"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> float:
+    def strike(self, rig: Rig) -> Mark:
         guests = ["worker-guest-1", "worker-guest-2"]
         for guest in guests:
             rig.fleet.start(guest)
@@ -78,9 +78,9 @@ class WorkersJoinAndLeave:
         rig.chance.shuffle(guests)
         rig.fleet.stop(guests[0])
         time.sleep(rig.chance.uniform(0.0, 2.0))
-        at = time.monotonic()
+        mark = rig.mark()
         rig.fleet.kill(guests[1])
-        return at
+        return mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,12 @@ class AllWorkersKilled:
     name: str = "all workers killed at once"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> float:
-        at = time.monotonic()
+    def strike(self, rig: Rig) -> Mark:
+        mark = rig.mark()
         victims = rig.fleet.running("worker")
         for victim in victims:
             rig.fleet.kill(victim)
         time.sleep(rig.chance.choice(RESTART_PAUSES_S))
         for victim in victims:
             rig.fleet.again(victim)
-        return at
+        return mark
