@@ -70,9 +70,8 @@ def main() -> None:
 def run(command: Callable[..., object]) -> int:
     """Run a click command and return its exit code."""
     try:
-        command(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        # Outside its standalone mode click returns the code of an `Exit` that a command raised.
+        code = command(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -87,4 +86,4 @@ def run(command: Callable[..., object]) -> int:
         if error.hint:
             click.echo(f"  -> {error.hint}", err=True)
         return EXIT_CODE_SETTINGS if isinstance(error, SettingsInvalid | StateIncompatible) else 1
-    return 0
+    return code if isinstance(code, int) else 0
