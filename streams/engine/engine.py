@@ -37,6 +37,7 @@ from streams.engine.health import Vitals
 from streams.engine.limits import EXIT_CODE_STUCK, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, STOP_SECONDS_MAX
 from streams.engine.ports import Handler, NullObserver, Observer, Split, StateView, Table
 from streams.engine.settings import Settings
+from streams.engine.store import NoStore, Store
 from streams.engine.tables import ChangelogTable, View
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Engine:
         observer: Observer | None = None,
     ) -> None:
         self._settings = settings.engine
+        self._state_folder = settings.data_dir.expanduser() / "state" / settings.engine.app_id
         self._partitions = settings.kafka.partitions
         self._connection = connection
         self._dead_letters = dead_letters
@@ -70,14 +72,23 @@ class Engine:
 
     # -- declaring
 
-    def stage(self, name: str, source_topic: str, handler: Handler, *, split: Split | None = None) -> None:
+    def stage(
+        self,
+        name: str,
+        source_topic: str,
+        handler: Handler,
+        *,
+        split: Split | None = None,
+        unit_records_max: int | None = None,
+    ) -> None:
         """Run `handler` on every unit of a topic. One stage a topic: its offsets have one owner.
 
         `split` cuts a record that carries several things, so that one of them at fault costs only itself.
+        `unit_records_max` keeps the units of a slow handler smaller than those of other stages.
         """
         if source_topic in self._stages or any(stage.name == name for stage in self._stages.values()):
             raise ValueError(f"stage {name} on {source_topic}: the name or the topic is taken")
-        self._stages[source_topic] = Stage(name, source_topic, handler, split)
+        self._stages[source_topic] = Stage(name, source_topic, handler, split, unit_records_max)
 
     def table(self, name: str, *, owner: str, row_format: int = 1) -> Table:
         """Return a table that the stage of topic `owner` writes.
@@ -146,7 +157,8 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         dead_letters = DeadLetters(self._dead_letters, await self._check_topics())
         tables = list(self._tables.values())
-        sessions = self._sessions = self._new_sessions(dead_letters, tables)
+        store = await self._open_store()
+        sessions = self._sessions = self._new_sessions(dead_letters, tables, store)
         stages = list(self._stages.values())
         app = faust_app.build(self._settings, self._partitions, self._connection, stages, tables, sessions)
         watches = [
@@ -163,6 +175,7 @@ class Engine:
             for watch in watches:
                 watch.cancel()
             await app.stop()
+            await store.close()
             guard.cancel()
             self._sessions, self._waiting_for = None, "stopped"
 
@@ -208,7 +221,16 @@ class Engine:
         self._fatal = self._fatal or error
         self._stopping.set()
 
-    def _new_sessions(self, dead_letters: DeadLetters, tables: Sequence[ChangelogTable]) -> Sessions:
+    async def _open_store(self) -> Store:
+        if self._settings.store == "memory":
+            return NoStore()
+        from streams.engine.rocks_store import RocksStore  # noqa: PLC0415  a library that only this setting needs
+
+        store = RocksStore(self._state_folder, await cluster_id(self._connection))
+        await store.open()
+        return store
+
+    def _new_sessions(self, dead_letters: DeadLetters, tables: Sequence[ChangelogTable], store: Store) -> Sessions:
         around = Surroundings(
             group=self._settings.app_id,
             unit_records_max=self._settings.unit_records_max,
@@ -216,6 +238,7 @@ class Engine:
             commit_interval_s=self._settings.commit_interval_ms / 1000,
             dead_letters=dead_letters,
             observer=self._observer,
+            store=store,
         )
         return Sessions(self._stages, tables, self._views, around, self._connection, self._fail)
 

@@ -4,6 +4,7 @@ prompts -> moderation -> prompts-moderated -> embedding -> prompts-embedded
         -> clustering -> prompts-clustered -> canonicalization -> prompts-canonicalized
                                                                -> evolution-events, templates
 prompts-rejected -> strikes          any stage -> dead-letters
+evolution-events -> refinement -> refinements                          with a model only
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from schemas.prompts import Prompt
 from streams.engine.engine import Engine
 from streams.engine.metrics import CounterSpec
-from streams.engine.ports import Embedder, Moderator, Record, WriterSchemas
+from streams.engine.ports import Embedder, LanguageModel, Moderator, Record, WriterSchemas
 from streams.prompts.canonicalization import agent as canonicalization
 from streams.prompts.canonicalization.logic import Policy as CanonicalizationPolicy
 from streams.prompts.clustering import agent as clustering
@@ -22,6 +23,7 @@ from streams.prompts.clustering.policy import Policy as ClusteringPolicy
 from streams.prompts.embedding import agent as embedding
 from streams.prompts.moderation import agent as moderation
 from streams.prompts.moderation.logic import Policy as ModerationPolicy
+from streams.prompts.refinement import agent as refinement
 
 # Conservation: received = rejected + clustered + unclustered + duplicate + dead-lettered + in flight.
 COUNTERS = (
@@ -29,6 +31,8 @@ COUNTERS = (
     CounterSpec("prompts_moved", "Prompts that moved to another cluster after their first answer."),
     CounterSpec("rejections", "Categories that rejected a prompt.", ("category",)),
     CounterSpec("evolution_events", "Evolution events by type.", ("type",)),
+    CounterSpec("refinements", "Template versions by what a model made of them; `repeated` = known.", ("outcome",)),
+    CounterSpec("refinement_answers_unusable", "Answers of the model that broke a rule."),
     CounterSpec("usage_tokens", "Tokens as reported in `usage`.", ("kind",)),
     CounterSpec("usage_cost_usd", "Cost as reported in `usage`, in US dollars."),
 )
@@ -46,6 +50,8 @@ class Parts:
     clustering: ClusteringPolicy
     canonicalization: CanonicalizationPolicy
     partitions: int
+    language_model: LanguageModel | None = None  # None: templates, slots and families keep their offline names
+    examples_allowed: bool = False  # whether it sees values that prompts held
 
 
 def build(engine: Engine, parts: Parts) -> None:
@@ -57,3 +63,5 @@ def build(engine: Engine, parts: Parts) -> None:
     embedding.attach(engine, embedder=parts.embedder, schemas=parts.schemas, partitions=parts.partitions)
     clustering.attach(engine, policy=parts.clustering, schemas=parts.schemas)
     canonicalization.attach(engine, policy=parts.canonicalization, schemas=parts.schemas)
+    if parts.language_model is not None:
+        refinement.attach(engine, model=parts.language_model, examples_allowed=parts.examples_allowed)

@@ -22,11 +22,12 @@ from connectors.kafka.registry import registry_at
 from connectors.kafka.schema_lookup import SchemaLookup
 from connectors.kafka.schema_topic import SchemaTopic
 from connectors.moderators import MODERATORS
+from connectors.portkey.chat import PortkeyChat
 from schemas.topics import DEAD_LETTERS, PROMPTS, TOPICS
 from streams.engine import frames, health
 from streams.engine.engine import Engine
 from streams.engine.metrics import Metrics
-from streams.engine.ports import Embedder, Moderator, Observer
+from streams.engine.ports import Embedder, LanguageModel, Moderator, Observer
 from streams.engine.settings import Settings
 from streams.prompts import ingest, topology
 from streams.prompts.canonicalization.logic import Policy as CanonicalizationPolicy
@@ -82,6 +83,8 @@ def build(
             clustering=ClusteringPolicy(),
             canonicalization=CanonicalizationPolicy(),
             partitions=settings.kafka.partitions,
+            language_model=language_model_of(settings),
+            examples_allowed=settings.refinement.examples_allowed,
         ),
     )
     return engine
@@ -116,6 +119,14 @@ def moderator_of(settings: Settings) -> Moderator:
     if moderation.moderator == "portkey":
         return MODERATORS["portkey"](model=moderation.portkey_model, **_gateway(settings))
     return MODERATORS[moderation.moderator]()
+
+
+def language_model_of(settings: Settings) -> LanguageModel | None:
+    """Return the model that refines names, if the settings name one."""
+    refinement = settings.refinement
+    if not refinement.model:
+        return None
+    return PortkeyChat(model=refinement.model, tokens_max=refinement.answer_tokens_max, **_gateway(settings))
 
 
 def _gateway(settings: Settings) -> Mapping[str, Any]:

@@ -43,7 +43,8 @@ class Session:
         self._producer = producer
         self._view = view
         self._on_failure = on_failure
-        self._inbox = Inbox(position, around.unit_records_max)
+        records_max = min(stage.unit_records_max or around.unit_records_max, around.unit_records_max)
+        self._inbox = Inbox(position, records_max)
         self._ledger = Ledger(
             producer,
             (stage.topic, partition),
@@ -52,6 +53,7 @@ class Session:
             around.unit_wait_s,
             around.commit_interval_s,
             around.observer,
+            around.store,
         )
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._processing = Processing(stage, partition, self._ledger, view, around, self._closing)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streams.engine.dead_letter import DeadLetters
 from streams.engine.limits import HOLD_SECONDS_MIN
 from streams.engine.ports import Handler, Observer, Split
+from streams.engine.store import NoStore, Store
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What the records of one topic are for. `split` parts a record that carries several things."""
+    """What the records of one topic are for.
+
+    `split` parts a record that carries several things; `unit_records_max` makes units smaller than those of others.
+    """
 
     name: str
     topic: str
     handler: Handler
     split: Split | None = None
+    unit_records_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +35,4 @@ class Surroundings:
     dead_letters: DeadLetters
     observer: Observer
     hold_s_min: float = HOLD_SECONDS_MIN
+    store: Store = field(default_factory=NoStore)
