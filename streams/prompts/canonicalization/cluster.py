@@ -14,7 +14,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import xxhash
 
@@ -52,7 +52,6 @@ class Sample:
     meaning: int
     reading: int
     priority: tuple[int, str] = field(init=False)
-    profiles: dict[int, Any] = field(default_factory=dict, compare=False)  # made by `drift.py`, never stored
 
     def __post_init__(self) -> None:
         self.priority = (xxhash.xxh3_64_intdigest(self.prompt_id.encode("utf-8", "surrogatepass")), self.prompt_id)
@@ -212,7 +211,6 @@ class ClusterState:
         self.sketches = [Sketch() for _ in range(template.slots)]
         for sample in self.pool.values():
             sample.reading = self.read(sample.text).reading
-            sample.profiles.clear()
         self.changed.update(self.pool)
         older, self.base, self.odd = sorted([*self.base, *self.odd]), [], []
         for place in older:

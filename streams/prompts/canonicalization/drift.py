@@ -9,7 +9,8 @@ Intuition: shuffle two decks of cards together and deal two hands again, many ti
 the hands as clearly as they came, they came from different decks.
 
 Rules
-  1. The shuffles are fixed (`_shuffles`), and all sums are of whole numbers, so the answer is the same everywhere.
+  1. Mean and spread are those of all shuffles there are (`_of_all_deals`); only their skew is taken from a fixed
+     sample of them (`_hands`). All sums are of whole numbers, so the answer is the same everywhere.
   2. A drift is announced when the true deal is as rare among the shuffled ones as `DEVIATIONS_MIN` standard
      deviations. Of 71,000 random splits of the values of 283 real slots, one in 12,000 came that far. A cluster is
      looked at about 16 times in its first hundred members and then 11 times each time it doubles (`watching.py`).
@@ -25,7 +26,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from streams.prompts.canonicalization.cluster import CURRENT, MEANING_UNKNOWN, RECENT_MAX, ClusterState, Sample
@@ -34,8 +34,10 @@ DEVIATIONS_MIN = 4.0  # see rule 2
 BASE_VALUES_MIN = 12  # fewer do not show how much values vary anyway
 DIFFERENT_MIN = 3  # values; a slot of one or two is a constant with a choice
 SHUFFLES = 400
+MIXERS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of SplitMix64, a hash of whole numbers
 SKEW_MIN = 0.1  # below, the shuffles are as good as normal
 BUCKETS = 512  # of character sequences; collisions blur, they do not bias
+GOLDEN = np.uint32(2_654_435_769)  # 2**32 by the golden ratio: multiples of it spread evenly
 EDGE_CHARS = 200  # of a long value, from each end
 SCALE = 256  # of a profile's length, in whole numbers
 MARKS_SCALE = 64
@@ -47,6 +49,7 @@ KIND_OF_BYTE = np.array([7 * (byte >= 128) for byte in range(256)])
 for _kind, _characters in enumerate(KINDS):
     KIND_OF_BYTE[[ord(character) for character in _characters]] = _kind
 
+Few = NDArray[np.float32]  # holds whole numbers whose products add up to less than 2**24
 Whole = NDArray[np.float64]  # holds whole numbers below 2**53 only, so that BLAS may add them in any order
 
 
@@ -83,16 +86,16 @@ def moved(state: ClusterState) -> Drift | None:
     if len(newest) < RECENT_MAX or len(base) < BASE_VALUES_MIN:
         return None
     template = state.versions[-1].template
-    rows = [(sample, values) for sample in (*base, *newest) if (values := template.parse(sample.text)) is not None]
+    rows = [values for sample in (*base, *newest) if (values := template.parse(sample.text)) is not None]
     if len(rows) < len(base) + len(newest):
         return None
     best: Drift | None = None
     for slot, name in enumerate(template.names):
-        values = [row[slot] for _, row in rows]
+        values = [row[slot] for row in rows]
         if len(set(values)) < DIFFERENT_MIN:
             continue
-        profiles = [_profile(sample, slot, row[slot]) for sample, row in rows]
-        deviations = deviations_of(_alike_by_sequences(profiles) + _alike_by_marks(profiles), len(base))
+        sequences, marks = profiles(values)
+        deviations = deviations_of(_alike_by_sequences(sequences) + _alike_by_marks(marks), len(base))
         if deviations >= DEVIATIONS_MIN and (best is None or deviations > best.deviations):
             best = Drift(name, deviations, _few(values[: len(base)]), _few(values[len(base) :]))
     return best or _meaning_moved(base, newest)
@@ -116,57 +119,55 @@ def _few(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(value[:EDGE_CHARS] for value in values[-3:])
 
 
-def _profile(sample: Sample, slot: int, value: str) -> tuple[Whole, Whole]:
-    """Return a value's profile, from the sample's memory if it was made before."""
-    known = sample.profiles.get(slot)
-    if known is None:
-        known = sample.profiles[slot] = profile(value)
-    return known
-
-
-def profile(value: str) -> tuple[Whole, Whole]:
-    """Return how a value is written: its character sequences, and its marks."""
-    edges = value if len(value) <= 2 * EDGE_CHARS else value[:EDGE_CHARS] + value[-EDGE_CHARS:]
-    raw = np.frombuffer(f" {edges} ".encode("utf-8", "surrogatepass"), dtype=np.uint8)
-    wide = raw.astype(np.uint64)
-    pairs = (wide[:-1] * 257 + wide[1:]) * 40_503
-    triples = (wide[:-2] * 65_537 + wide[1:-1] * 257 + wide[2:]) * 48_271 + 7
-    buckets = (np.concatenate([pairs, triples]) >> np.uint64(3)) % BUCKETS
+def profiles(values: Sequence[str]) -> tuple[Few, Whole]:
+    """Return how values are written, a row each: their character sequences, and their marks."""
+    edges = [value if len(value) <= 2 * EDGE_CHARS else value[:EDGE_CHARS] + value[-EDGE_CHARS:] for value in values]
+    encoded = [f" {edge} ".encode("utf-8", "surrogatepass") for edge in edges]
+    raw = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    chars = np.array([len(value) for value in encoded])
+    row = np.repeat(np.arange(len(values)), chars)
+    wide = raw.astype(np.uint32)
+    pairs = (wide[:-1] * 257 + wide[1:]) * GOLDEN
+    triples = (wide[:-2] * 65_537 + wide[1:-1] * 257 + wide[2:] + 7) * GOLDEN
+    within, throughout = row[:-1] == row[1:], row[:-2] == row[2:]  # a sequence belongs to one value
+    buckets = np.concatenate([pairs[within], triples[throughout]]) >> np.uint32(32 - BUCKETS.bit_length() + 1)
+    owners = np.concatenate([row[:-1][within], row[:-2][throughout]])
+    counts = np.bincount(owners * BUCKETS + buckets, minlength=len(values) * BUCKETS).reshape(-1, BUCKETS)
     # The square root keeps one frequent sequence from being the whole profile.
-    roots = np.sqrt(np.bincount(buckets.astype(np.int64), minlength=BUCKETS))
-    sequences = np.rint(roots * (SCALE / math.sqrt(max(1, len(buckets)))))
-    counts = np.bincount(KIND_OF_BYTE[raw], minlength=len(KINDS)).tolist()
-    other, space, line, digit, upper, mark, question, foreign = counts
-    chars = len(raw)
+    roots = np.sqrt(counts.astype(np.float32))
+    sequences = np.rint(roots * (SCALE / np.sqrt(2 * chars - 3)).astype(np.float32)[:, None])
+    kinds = np.bincount(row * len(KINDS) + KIND_OF_BYTE[raw], minlength=len(values) * len(KINDS))
+    other, space, line, digit, upper, mark, question, foreign = kinds.reshape(-1, len(KINDS)).T.astype(np.float64)
     marks = [
-        math.log1p(len(value)) / 2,
+        np.array([math.log1p(len(value)) / 2 for value in values]),
         4 * digit / chars,
         4 * upper / chars,
-        math.log1p(line),
+        np.array([math.log1p(lines) for lines in line.tolist()]),
         4 * (mark + question) / chars,
         (other + upper + digit + foreign) / (space + line) / 5,  # about the length of a word
-        float(question > 0),
+        (question > 0).astype(np.float64),
         foreign / chars,
     ]
-    return sequences, np.rint(np.array(marks) * MARKS_SCALE)
+    return sequences, np.rint(np.array(marks).T * MARKS_SCALE)
 
 
 def deviations_of(alike: Whole, split: int) -> float:
-    """Return how far apart the first `split` things stand from the rest, in standard deviations of the shuffles.
+    """Return how far apart the first `split` things stand from the rest, in standard deviations of all deals.
 
     `alike[i, j]` says, in whole numbers, how much two things are alike.
 
-    Where values are few, the shuffles are skewed and far ones are not rare. So they are taken for a gamma
+    Where values are few, the deals are skewed and far ones are not rare. So they are taken for a gamma
     distribution and the true deal for the quantile of the normal distribution that is as rare (Wilson and Hilferty).
     """
     np.fill_diagonal(alike, 0)
-    hands = _shuffles(split, len(alike) - split)
-    true, *shuffled = ((hands @ alike) * hands).sum(axis=1).astype(np.int64).tolist()
-    count, total = len(shuffled), sum(shuffled)
-    centred = [count * value - total for value in shuffled]  # whole numbers, `count` times as large
-    spread = max(1, math.isqrt(sum(value * value for value in centred) // count))
-    deviations: float = (count * true - total) / spread
-    skew: float = sum(value**3 for value in centred) / (count * spread**3)
+    mean, spread = _of_all_deals(alike, split)
+    true = _dealt(alike, _hands(split, len(alike) - split)[:1])[0]
+    deviations: float = (true - mean) / spread
+    if deviations < DEVIATIONS_MIN:
+        return round(deviations, 2)
+    # How skewed the deals are is told by a sample of them.
+    shares = np.rint((_dealt(alike, _hands(split, len(alike) - split)[1:]) - mean) * (1024 / spread))
+    skew: float = int((shares**3).sum()) / (len(shares) * 1024**3)
     if skew <= SKEW_MIN:
         return round(deviations, 2)
     shape = 4 / skew**2
@@ -175,43 +176,69 @@ def deviations_of(alike: Whole, split: int) -> float:
     return round(quantile, 2)
 
 
-def _alike_by_sequences(profiles: Sequence[tuple[Whole, Whole]]) -> Whole:
-    block = np.array([sequences for sequences, _ in profiles])
+def _dealt(alike: Whole, hands: Whole) -> Whole:
+    dealt: Whole = ((hands @ alike) * hands).sum(axis=1)
+    return dealt
+
+
+def _of_all_deals(alike: Whole, first: int) -> tuple[int, int]:
+    """Return mean and standard deviation of the statistic over all deals, from the moments of a hand's entries."""
+    things, second = len(alike), len(alike) - first
+    rows = alike.sum(axis=1)
+    total, squares, by_row = int(rows.sum()), int((alike * alike).sum()), int((rows * rows).sum())
+    two = things * first * second  # the sum of the squares of a hand's entries, and of their fourth powers
+    four = first * second * (first**3 + second**3)
+    pairs = things * (things - 1)
+    threes, fours = pairs * (things - 2), pairs * (things - 2) * (things - 3)
+    apart = total**2 - 2 * squares - 4 * (by_row - squares)
+    mean = -total * two // pairs
+    second_moment = (
+        2 * squares * (two**2 - four) // pairs
+        + 4 * (by_row - squares) * (2 * four - two**2) // threes
+        + apart * (3 * two**2 - 6 * four) // fours
+    )
+    return mean, max(1, math.isqrt(max(0, second_moment - mean**2)))
+
+
+def _alike_by_sequences(sequences: Few) -> Whole:
     # A transposed view would take BLAS down a path that waits for other threads, a hundred times slower.
-    return _normed(block @ np.ascontiguousarray(block.T))
+    return _normed((sequences @ np.ascontiguousarray(sequences.T)).astype(np.float64))
 
 
-def _alike_by_marks(profiles: Sequence[tuple[Whole, Whole]]) -> Whole:
+def _alike_by_marks(marks: Whole) -> Whole:
     # The floor keeps a mark that hardly varies from shouting.
-    return _alike_by_distance(np.array([marks for _, marks in profiles]), floor=(MARKS_SCALE // 20 + 1) ** 2)
+    return _alike_by_distance(marks, floor=(MARKS_SCALE // 20 + 1) ** 2)
 
 
 def _alike_by_distance(block: Whole, *, floor: int) -> Whole:
     """Return how alike rows are whose columns are measures of their own, each by its variance."""
     spread = (block * block).sum(axis=0) * len(block) - block.sum(axis=0) ** 2
     variance = spread // (len(block) ** 2) + floor
-    differences = (block[:, None, :] - block[None, :, :]) ** 2
-    distance = (differences * 64 // variance).sum(axis=2) // block.shape[1]
-    return _normed((1 << 22) // (64 + distance))
+    scaled = np.rint(block * (64 / np.sqrt(variance)))
+    products = scaled @ np.ascontiguousarray(scaled.T)
+    squares = products.diagonal()
+    distance = (squares[:, None] + squares[None, :] - 2 * products) // (64 * block.shape[1])
+    return _normed(np.rint((1 << 22) / (64 + distance)))
 
 
 def _normed(alike: Whole) -> Whole:
     """Scale a matrix so that its off-diagonal entries vary by about 1,024."""
-    others = alike[~np.eye(len(alike), dtype=bool)]
-    count, total, squares = len(others), int(others.sum()), int((others * others).sum())
+    count = len(alike) * (len(alike) - 1)
+    own = alike.diagonal()
+    total, squares = int(alike.sum() - own.sum()), int((alike * alike).sum() - (own * own).sum())
     spread = max(1, math.isqrt(max(0, count * squares - total * total)) // count)
-    mean = total // count
-    return (alike - mean) * 1024 // spread
+    return np.rint((alike - total // count) * (1024 / spread))
 
 
 @lru_cache(maxsize=256)
-def _shuffles(first: int, second: int) -> Whole:
+def _hands(first: int, second: int) -> Whole:
     """Return the true deal and fixed shuffles of it: a row holds `second` for one hand, -`first` for the other."""
-    deals = np.empty((SHUFFLES + 1, first + second))
-    for deal in range(SHUFFLES + 1):
-        order = list(range(first + second))
-        if deal:
-            order.sort(key=lambda card, deal=deal: xxhash.xxh3_64_intdigest(f"{deal}/{card}".encode()))  # type: ignore[misc]
-        deals[deal, order[:first]] = second
-        deals[deal, order[first:]] = -first
+    cards = first + second
+    keys = np.arange((SHUFFLES + 1) * cards, dtype=np.uint64).reshape(-1, cards)
+    for factor in MIXERS:
+        keys = (keys ^ (keys >> np.uint64(31))) * np.uint64(factor)
+    order = np.argsort(keys, axis=1, kind="stable")
+    order[0] = np.arange(cards)
+    deals = np.full((SHUFFLES + 1, cards), -float(first))
+    np.put_along_axis(deals, order[:, :first], second, axis=1)
     return deals

@@ -16,8 +16,9 @@ import difflib
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from streams.prompts.canonicalization.alignment import tokenize
 from streams.prompts.canonicalization.template import Template, learn
@@ -54,7 +55,7 @@ class Difference:
     @property
     def is_section(self) -> bool:
         """Tell whether a stretch of wording came, or went, and all else stayed: no value of a slot is like that."""
-        return self.gained >= PHRASE_WORDS_MIN and not self.lost or (self.rejoined and not self.gained)
+        return (self.gained >= PHRASE_WORDS_MIN and not self.lost) or (self.rejoined and not self.gained)
 
     @property
     def is_replacement(self) -> bool:
@@ -135,26 +136,30 @@ def _core(constant: str) -> str:
     return " ".join(WORD.findall(constant))
 
 
-def sharing_new_words(current: Template, earlier: Sequence[str], newest: Sequence[str]) -> list[str]:
-    """Return those of the newest members that share a word in a slot which is too rare in earlier ones for chance.
+def sharing_new_words(current: Template, earlier: Sequence[str], newest: Sequence[str]) -> Iterator[list[str]]:
+    """Yield those of the newest members that share a word in a slot which is too rare in earlier ones for chance.
 
-    While a new wording is rolled out, members of the old one still come in between; so not all of them need share it.
+    First all of the last few, if they share one; then so many of the newest as do: while a new wording is rolled out,
+    members of the old one still come in between.
     """
     columns, before = _columns(current, newest), _columns(current, earlier)
-    best: tuple[int, str, int] | None = None
-    for slot, values in enumerate(columns):
-        holders = Counter(word for value in values for word in set(WORD.findall(value)))
-        for word, count in holders.items():
-            rank = (-count, word, slot)
-            if count < AGREEING_MIN or (best is not None and best < rank):
-                continue
-            known = sum(word in value for value in (before[slot] if before else ()))
-            if _is_new(count, len(newest), known, len(earlier)):
-                best = rank
-    if best is None:
-        return []
-    _, word, slot = best
-    return [text for text, value in zip(newest, columns[slot], strict=True) if word in WORD.findall(value)]
+    held = [[set(WORD.findall(value)) for value in values] for values in columns]
+    for window, few in ((AGREEING_MIN, True), (len(newest), False)):
+        best: tuple[int, str, int] | None = None
+        for slot, words in enumerate(held):
+            latest = words[-window:]
+            shared = dict.fromkeys(set.intersection(*latest), window) if few else Counter(chain.from_iterable(latest))
+            for word, count in shared.items():
+                rank = (-count, word, slot)
+                if count < AGREEING_MIN or (best is not None and best < rank):
+                    continue
+                known = sum(word in value for value in (before[slot] if before else ()))
+                if _is_new(count, window, known, len(earlier)):
+                    best = rank
+        if best is not None:
+            _, word, slot = best
+            recent = list(zip(newest, held[slot], strict=True))[-window:]
+            yield [text for text, words in recent if word in words]
 
 
 def _is_new(count: int, newest: int, known: int, earlier: int) -> bool:
@@ -181,7 +186,7 @@ def adds_wording(before: Template, after: Template) -> bool:
 
 def went_back(earlier_before: int, members_before: int, run: int) -> bool:
     """Tell whether a run of members of an earlier version is no chance, given how many came in between before."""
-    return (earlier_before + 1) ** run * RUN_ODDS_MIN <= (members_before + 2) ** run
+    return int((earlier_before + 1) ** run) * RUN_ODDS_MIN <= int((members_before + 2) ** run)
 
 
 def gave_way(arrivals: Sequence[int], at: int, members: int) -> bool:

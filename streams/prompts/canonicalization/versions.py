@@ -25,18 +25,23 @@ BUMP = {
 def following(version: str, before: Template, after: Template) -> str:
     """Return the version number that a change from one template to the next leads to."""
     numbers = [int(part) for part in version.split(".")]
-    place = 0 if compare(before, after).is_replacement else BUMP[kind_of_change(before, after)]
+    place = 0 if is_replaced(before, after) else BUMP[kind_of_change(before, after)]
     return ".".join(map(str, [*numbers[:place], numbers[place] + 1, *[0] * (2 - place)]))
 
 
 def kind_of_change(before: Template, after: Template) -> EvolutionType:
     """Name the change from one template to the next by what happened to its slots, if they can be followed at all."""
-    if compare(before, after).is_replacement:
+    if is_replaced(before, after):
         return EvolutionType.UPDATED
     grown = slot_groups(after) - slot_groups(before)
     if grown:
         return EvolutionType.SLOT_ADDED if grown > 0 else EvolutionType.SLOT_REMOVED
     return EvolutionType.UPDATED
+
+
+def is_replaced(before: Template, after: Template) -> bool:
+    """Tell whether another template took the place of one: hardly a word and not even the number of slots stayed."""
+    return slot_groups(before) != slot_groups(after) and compare(before, after).is_replacement
 
 
 def slot_groups(template: Template) -> int:
@@ -59,6 +64,6 @@ def in_words(before: Template, after: Template, kind: EvolutionType) -> str:
         return f"a slot was added ({', '.join(new) or 'beside the known ones'})"
     if kind is EvolutionType.SLOT_REMOVED:
         return f"a slot was removed ({', '.join(gone) or 'one of several alike'})"
-    if compare(before, after).is_replacement:
+    if is_replaced(before, after):
         return "another template took its place"
     return "the fixed wording changed"

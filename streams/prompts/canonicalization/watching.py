@@ -124,13 +124,12 @@ def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
     newest = [sample.text for sample in state.recents() if sample.reading == CURRENT]
     base = [sample.text for sample in state.bases()]
     if len(newest) >= AGREEING_MIN and len(base) >= AGREEING_MIN:
-        for texts in (newest[-AGREEING_MIN:], newest):
-            agreeing = sharing_new_words(current, base, texts)
+        for agreeing in sharing_new_words(current, base, newest):
             proposed = proposal(current, base, agreeing)
             if proposed is None or not compare(current, proposed).gained or not adds_wording(current, proposed):
                 continue
             # That some of the newest hold one value of a slot is a burst of it; only all of them have fixed it.
-            if len(agreeing) == len(texts) or proposed.slots >= current.slots:
+            if agreeing == newest[-len(agreeing) :] or proposed.slots >= current.slots:
                 return _new_version(tenant, state, proposed, agreeing, "wording", "share words that earlier ones lack")
     found = moved(state)
     if found is None:
