@@ -31,10 +31,11 @@ class RecordingProducer:
     async def send(self, records: list[Outgoing]) -> None:
         self.sent += records
 
-    async def commit(self, _source: tuple[str, int], position: int, _group: str) -> None:
+    async def commit(self, _source: tuple[str, int], position: int, _group: str) -> dict[tuple[str, int], int]:
         if self.fails:
             raise KafkaError("no answer")
         self.committed.append((position, len(self.sent)))
+        return {}
 
     async def stop(self) -> None: ...
 

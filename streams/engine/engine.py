@@ -174,8 +174,10 @@ class Engine:
             guard.start()  # Faust waits for ever for a consumer thread that died
             for watch in watches:
                 watch.cancel()
-            await app.stop()
-            await store.close()
+            try:
+                await app.stop()
+            finally:
+                await store.close()
             guard.cancel()
             self._sessions, self._waiting_for = None, "stopped"
 
@@ -275,15 +277,31 @@ async def partition_counts(connection: Mapping[str, Any], topics: Sequence[str])
     Raises:
         ServiceUnavailable: there is no broker.
     """
+    async with _asking(connection, "looking at the topics") as admin:
+        described = await admin.describe_topics(list(topics))
+    return {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
+
+
+async def cluster_id(connection: Mapping[str, Any]) -> str:
+    """Return what tells this Kafka cluster from every other.
+
+    Raises:
+        ServiceUnavailable: there is no broker.
+    """
+    async with _asking(connection, "looking at the cluster") as admin:
+        return str((await admin.describe_cluster())["cluster_id"])
+
+
+@asynccontextmanager
+async def _asking(connection: Mapping[str, Any], doing: str) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**connection)
     try:
         await admin.start()
-        described = await admin.describe_topics(list(topics))
+        yield admin
     except KafkaError as error:
         raise ServiceUnavailable(
-            f"looking at the topics on {connection['bootstrap_servers']}: {type(error).__name__}",
+            f"{doing} on {connection['bootstrap_servers']}: {type(error).__name__}",
             hint="is the broker running, and kafka.bootstrap_servers right?",
         ) from error
     finally:
         await admin.close()
-    return {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}

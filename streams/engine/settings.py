@@ -86,6 +86,9 @@ class EngineSettings(Section):
     commit_interval_ms: int = Field(100, ge=1, le=60_000)
     session_timeout_s: float = Field(8.0, ge=6, le=300)
     group_instance_id: str = Field("", description="set for static membership (orchestrated restarts)")
+    store: Literal["memory", "rocksdb"] = Field(
+        "memory", description="rocksdb keeps a copy of the state in the data folder: large state is back faster"
+    )
 
 
 class MetricsSettings(Section):

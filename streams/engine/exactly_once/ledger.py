@@ -9,11 +9,13 @@ is no rest, and several units share one commit, up to the commit interval.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 
 from streams.engine.exactly_once.producer import TransactionalProducer
 from streams.engine.exactly_once.unit import UnitOfWork
 from streams.engine.limits import COMMIT_PAUSE_FACTOR
 from streams.engine.ports import Observer
+from streams.engine.store import Store, Written
 
 
 class Ledger:
@@ -28,6 +30,7 @@ class Ledger:
         pause_s_min: float,
         commit_interval_s: float,
         observer: Observer,
+        store: Store,
     ) -> None:
         self.position = position
         self._producer = producer
@@ -36,6 +39,7 @@ class Ledger:
         self._pause_s_min = pause_s_min
         self._commit_interval_s = commit_interval_s
         self._observer = observer
+        self._store = store
         self._units: list[UnitOfWork] = []
         self._due_at = 0.0
         self._rested_at = 0.0
@@ -67,12 +71,13 @@ class Ledger:
         if not self._units:
             return
         started_at = time.monotonic()
-        await self._producer.commit(self._source, self.position, self._group)
+        offsets = await self._producer.commit(self._source, self.position, self._group)
         committed_at = time.monotonic()
         pause_s = max(self._pause_s_min, COMMIT_PAUSE_FACTOR * (committed_at - started_at))
         self._rested_at = committed_at + min(pause_s, self._commit_interval_s)
         # Counted only now: what a lost transaction takes back was never there.
         units, self._units = self._units, []
+        self._store.save(self._source, self.position, *_written(units, offsets))
         for unit in units:
             self._report(unit)
 
@@ -81,3 +86,15 @@ class Ledger:
             self._observer.count(name, amount, labels)
         for stage, kind, topic in unit.letters:
             self._observer.dead_lettered(stage, kind, topic)
+
+
+def _written(units: Sequence[UnitOfWork], offsets: Mapping[tuple[str, int], int]) -> tuple[Written, dict[str, int]]:
+    """Return the rows that some units changed, the last write counting, and where the changelogs have them."""
+    rows: dict[str, dict[str, bytes | None]] = {}
+    changelogs: dict[str, int] = {}
+    for unit in units:
+        for table, of_table in unit.rows_written():
+            rows.setdefault(table.name, {}).update(of_table)
+            if (place := (table.changelog, unit.partition)) in offsets:  # not where every row stayed as it was
+                changelogs[table.name] = offsets[place]
+    return rows, changelogs

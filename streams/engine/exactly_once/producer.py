@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.conn import CloseReason
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.engine.exactly_once.unit import HandlerMisuse, Outgoing
@@ -27,12 +29,25 @@ from streams.engine.limits import (
 log = logging.getLogger(__name__)
 
 
+class ConnectionLost(Exception):
+    """A broker went away while a partition was worked on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerId:
+    """What the broker knows a transactional id by; the epoch grows with every fence."""
+
+    number: int
+    epoch: int
+
+
 class TransactionalProducer:
     """A producer with an id that only one worker can hold at a time."""
 
     def __init__(self, transactional_id: str, connection: Mapping[str, Any]) -> None:
         self.transactional_id = transactional_id
         self.in_transaction = False
+        self.connection_lost = False  # since the start, other than for want of use
         self._futures: list[asyncio.Future[Any]] = []
         self._producer = AIOKafkaProducer(
             **connection,
@@ -42,10 +57,17 @@ class TransactionalProducer:
             max_request_size=BATCH_BYTES_MAX,
             linger_ms=0,
         )
+        # A commit that was answered can still be lost in part when its broker dies. The client would connect
+        # again without a word, so the one place that learns of every lost connection is listened to.
+        self._forward_close = self._producer.client._on_connection_closed  # noqa: SLF001
+        self._producer.client._on_connection_closed = self._on_connection_closed  # noqa: SLF001
 
-    async def start(self) -> None:
+    async def start(self) -> ProducerId:
         """Fence every earlier holder of the id; return when its last transaction is decided."""
         await self._producer.start()
+        self.connection_lost = False
+        manager = self._producer._txn_manager  # noqa: SLF001
+        return ProducerId(manager.producer_id, manager.producer_epoch)
 
     async def send(self, records: Iterable[Outgoing]) -> None:
         """Hand the records of a whole unit to the transaction, in order by partition.
@@ -76,16 +98,26 @@ class TransactionalProducer:
             future.add_done_callback(_look_at)
             self._futures.append(future)
 
-    async def commit(self, source: tuple[str, int], position: int, group: str) -> None:
-        """Make everything sent, and the position, take effect in one stroke."""
+    async def commit(self, source: tuple[str, int], position: int, group: str) -> dict[tuple[str, int], int]:
+        """Make everything sent, and the position, take effect in one stroke.
+
+        Return, for each topic and partition written to, an offset not after the last record.
+        """
         async with asyncio.timeout(COMMIT_TIMEOUT_S):
             # An error of a record must surface here: Kafka would commit the others without it.
-            await asyncio.gather(*self._futures)
+            written = await asyncio.gather(*self._futures)
             offsets = {TopicPartition(*source): OffsetAndMetadata(position, "")}
             await self._producer.send_offsets_to_transaction(offsets, group)
             await self._producer.commit_transaction()
         self._futures.clear()
         self.in_transaction = False
+        # A batch that was sent twice is acknowledged without its offset.
+        return {(batch.topic, batch.partition): batch.offset for batch in written if batch.offset >= 0}
+
+    def _on_connection_closed(self, connection: Any, reason: CloseReason | None) -> None:
+        if reason not in (None, CloseReason.IDLE_DROP, CloseReason.SHUTDOWN):
+            self.connection_lost = True
+        self._forward_close(connection, reason)
 
     async def stop(self) -> None:
         """Disconnect. An open transaction stays open: the next holder of the id ends it."""

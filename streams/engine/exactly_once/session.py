@@ -15,7 +15,7 @@ from collections.abc import Callable
 from streams.engine.exactly_once.inbox import Batch, Inbox
 from streams.engine.exactly_once.ledger import Ledger
 from streams.engine.exactly_once.processing import Processing
-from streams.engine.exactly_once.producer import TransactionalProducer
+from streams.engine.exactly_once.producer import ConnectionLost, TransactionalProducer
 from streams.engine.exactly_once.stage import Stage, Surroundings
 from streams.engine.limits import CLOSE_SECONDS_MAX
 from streams.engine.tables import View
@@ -83,9 +83,12 @@ class Session:
         try:
             self._inbox.push(batch)
         except Exception as error:  # noqa: BLE001  a gap, and whatever else
-            self._closing.set_result(None)
-            self._inbox.wake()
-            self._doubt(error)
+            self._start_over(error)
+
+    def check(self) -> None:
+        """Start over when a broker went away: what it answered last may not have come true everywhere."""
+        if self.working and self._producer.connection_lost:
+            self._start_over(ConnectionLost("a connection to a broker broke"))
 
     async def close(self) -> None:
         """Undo the unit under way, commit the whole ones, let go. Afterwards `clean` tells the state."""
@@ -119,6 +122,11 @@ class Session:
             raise
         except Exception as error:  # noqa: BLE001  whatever it is: doubt, so everything starts over
             self._doubt(error)
+
+    def _start_over(self, error: Exception) -> None:
+        self._closing.set_result(None)
+        self._inbox.wake()
+        self._doubt(error)
 
     def _doubt(self, error: Exception) -> None:
         self.clean = False

@@ -16,12 +16,15 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from schemas.errors import StateIncompatible
+from streams.engine.exactly_once.hanging import HangingTransactions
 from streams.engine.exactly_once.inbox import Batch
 from streams.engine.exactly_once.processing import FATAL
-from streams.engine.exactly_once.producer import TransactionalProducer
+from streams.engine.exactly_once.producer import ProducerId, TransactionalProducer
+from streams.engine.exactly_once.restore import restore
 from streams.engine.exactly_once.session import Session
 from streams.engine.exactly_once.stage import Stage, Surroundings
 from streams.engine.exactly_once.truth import Position, Source, Truth
@@ -40,6 +43,8 @@ from streams.engine.limits import (
 from streams.engine.tables import ChangelogTable, View
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Group(Protocol):
@@ -74,6 +79,7 @@ class Sessions:
         self._around = around
         self._connection = connection
         self._on_fatal = on_fatal
+        self._hanging = HangingTransactions(connection)
         self._group: Group | None = None
         self._live: dict[Source, Session] = {}  # replaced, never changed: other threads look at it
         self._known: dict[Source, int] = {}  # position whose state the tables hold
@@ -142,6 +148,7 @@ class Sessions:
             await asyncio.sleep(WATCH_INTERVAL_S)
             now = time.monotonic()
             for source, session in self._live.items():
+                session.check()
                 end = self._group.last_stable_offset(source) if self._group is not None else None
                 lag = max(0, (end or 0) - session.position)
                 self._around.observer.lag(*source, lag)
@@ -192,7 +199,9 @@ class Sessions:
         ids = {source: f"{self._around.group}-{source[0]}-{source[1]}" for source in sources}
         producers = {source: TransactionalProducer(ids[source], self._connection) for source in sources}
         try:
-            await _gather([producer.start for producer in producers.values()])  # the fence
+            await self._hanging.look(ids.values())
+            held = await _gather([partial(self._fence, producer) for producer in producers.values()])
+            ended = await self._hanging.finish(held)
             fenced_at = time.monotonic()
             async with Truth(self._around.group, self._connection, self._progress) as truth:
                 positions = await truth.positions(sources)
@@ -220,10 +229,16 @@ class Sessions:
             extra={
                 "partitions": len(sources),
                 "restored": restored,
+                "hanging": ended,
                 "fence_s": round(fenced_at - started_at, 3),
                 "open_s": round(time.monotonic() - started_at, 3),
             },
         )
+
+    async def _fence(self, producer: TransactionalProducer) -> ProducerId:
+        held = await producer.start()
+        self._hanging.fenced(producer.transactional_id, held)
+        return held
 
     async def _restore(self, truth: Truth, positions: Mapping[Source, Position]) -> int:
         """Bring every table to the committed position of its owner; return how many partitions were read."""
@@ -233,17 +248,9 @@ class Sessions:
                 table.drop(partition)
             self._views[topic].changed(partition)
         stale = [source for source, position in positions.items() if self._known.get(source) != position.offset]
-        wanted = [(table, partition) for topic, partition in stale for table in self._tables[topic]]
         for source in stale:
             self._known.pop(source, None)
-        for (table, partition), rows in (await truth.rows(wanted)).items():
-            if rows and not positions[table.owner, partition].committed:
-                raise StateIncompatible(
-                    f"{table.owner}-{partition} has no committed offset, but table {table.name} has rows of it: "
-                    "they would be applied twice",
-                    hint="the group's offsets expired or were reset: restore them, or delete the changelogs as well",
-                )
-            table.replace(partition, rows)
+        await restore(truth, self._around.store, {source: positions[source] for source in stale}, self._tables)
         for topic, partition in stale:
             self._views[topic].changed(partition)
             self._known[topic, partition] = positions[topic, partition].offset
@@ -253,15 +260,18 @@ class Sessions:
         self._waiting_since = time.monotonic()
 
 
-async def _gather(starts: Sequence[Callable[[], Awaitable[None]]]) -> None:
+async def _gather(starts: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
     """Run all, a few at a time, and wait for every one of them even when some fail."""
     turns = asyncio.Semaphore(OPEN_CONCURRENCY)
 
-    async def one(start: Callable[[], Awaitable[None]]) -> None:
+    async def one(start: Callable[[], Awaitable[T]]) -> T:
         async with turns:
-            await start()
+            return await start()
 
     results = await asyncio.gather(*map(one, starts), return_exceptions=True)
+    done: list[T] = []
     for result in results:
         if isinstance(result, BaseException):
             raise result
+        done.append(result)
+    return done

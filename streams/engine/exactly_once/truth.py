@@ -19,11 +19,12 @@ from aiokafka.errors import KafkaError
 from schemas.errors import StateIncompatible
 from streams.engine.exactly_once.producer import stop_quietly
 from streams.engine.limits import FETCH_BYTES_MAX, RESTORE_WAIT_MS_MAX
-from streams.engine.tables import ChangelogTable, Rows
+from streams.engine.tables import ChangelogTable
 
 log = logging.getLogger(__name__)
 
 Source = tuple[str, int]  # topic and partition
+Place = tuple[ChangelogTable, int]  # a partition of a table
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,14 @@ class Position:
 
     offset: int
     committed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What was read of a changelog's partition: the newest value of each row (None: deleted), up to offset `end`."""
+
+    rows: dict[str, bytes | None]
+    end: int
 
 
 class Truth:
@@ -95,18 +104,26 @@ class Truth:
             found[partition.topic, partition.partition] = Position(max(offset, begin[partition]), offset >= 0)
         return found
 
-    async def rows(self, wanted: Iterable[tuple[ChangelogTable, int]]) -> dict[tuple[ChangelogTable, int], Rows]:
-        """Return the rows of some partitions of some tables, read to the last stable offset.
+    async def covers(self, offsets: Mapping[tuple[ChangelogTable, int], int]) -> bool:
+        """Tell whether the changelogs still hold everything from these offsets on."""
+        changelogs = {TopicPartition(table.changelog, partition): at for (table, partition), at in offsets.items()}
+        begin = await self._reader.beginning_offsets(list(changelogs))
+        end = await self._reader.end_offsets(list(changelogs))
+        return all(begin[changelog] <= at <= end[changelog] for changelog, at in changelogs.items())
+
+    async def changes(self, wanted: Mapping[Place, int | None]) -> dict[Place, Changes]:
+        """Return what some partitions of some tables hold from an offset (None: the beginning) to the last stable one.
 
         Raises:
             StateIncompatible: a row is of another format.
         """
         changelogs = {TopicPartition(table.changelog, partition): (table, partition) for table, partition in wanted}
-        found: dict[tuple[ChangelogTable, int], Rows] = {place: {} for place in changelogs.values()}
         if not changelogs:
-            return found
+            return {}
         begin = await self._reader.beginning_offsets(list(changelogs))
         end = await self._reader.end_offsets(list(changelogs))
+        found: dict[Place, Changes] = {place: Changes({}, end[source]) for source, place in changelogs.items()}
+        begin |= {source: offset for source, place in changelogs.items() if (offset := wanted[place]) is not None}
         waiting = {source for source in changelogs if end[source] > begin[source]}
         self._reader.assign(waiting)
         for source in waiting:
@@ -114,7 +131,8 @@ class Truth:
         while waiting:
             fetched = await self._reader.getmany(*waiting, timeout_ms=RESTORE_WAIT_MS_MAX)
             for source, records in fetched.items():
-                _apply(changelogs[source][0], found[changelogs[source]], records)
+                place = changelogs[source]
+                _apply(place[0], found[place].rows, records, whole=wanted[place] is None)
                 self._on_progress()
                 await asyncio.sleep(0)  # a rebalance may want to cancel this
             for source in list(waiting):
@@ -124,11 +142,11 @@ class Truth:
         return found
 
 
-def _apply(table: ChangelogTable, rows: Rows, records: Iterable[Any]) -> None:
+def _apply(table: ChangelogTable, rows: dict[str, bytes | None], records: Iterable[Any], *, whole: bool) -> None:
     for record in records:
         table.check_format(record.headers)
         key = record.key.decode("utf-8", "surrogatepass")
-        if record.value is None:
-            rows.pop(key, None)
+        if record.value is None and whole:
+            rows.pop(key, None)  # nothing is left that it could delete
         else:
             rows[key] = record.value

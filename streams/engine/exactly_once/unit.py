@@ -13,7 +13,7 @@ a record take effect without the one at fault, and still all at once.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
@@ -145,6 +145,10 @@ class UnitOfWork:
             raise HandlerMisuse(f"table {table.name} belongs to the agent of {table.owner}, not of {self.topic}")
         check_size(RECORD_OVERHEAD_BYTES + len(key) * 4 + len(value or b""), f"a row of table {table.name}")
         self._rows.setdefault(table, {})[key] = value
+
+    def rows_written(self) -> Iterable[tuple[ChangelogTable, Mapping[str, bytes | None]]]:
+        """Return the rows this unit wrote by table (None = deleted)."""
+        return self._rows.items()
 
     def outgoing(self) -> list[Outgoing]:
         """Return everything the unit publishes: its changed rows, then its sends."""
