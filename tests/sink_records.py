@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from schemas.events import EvolutionEvent, EvolutionType, Slot, SlotType, TemplateVersion
-from schemas.ids import cluster_id, event_id, family_id, template_id
+from schemas.ids import cluster_id, event_id, family_id, refinement_id, template_id
 from schemas.prompts import (
     Assignment,
     CanonicalizedFrame,
@@ -22,7 +22,8 @@ from schemas.prompts import (
     Prompt,
     PromptRejected,
 )
-from schemas.topics import EVOLUTION_EVENTS, PROMPTS_CANONICALIZED, PROMPTS_EMBEDDED, PROMPTS_REJECTED
+from schemas.refinements import Refinement, SlotRefinement
+from schemas.topics import EVOLUTION_EVENTS, PROMPTS_CANONICALIZED, PROMPTS_EMBEDDED, PROMPTS_REJECTED, REFINEMENTS
 from streams.engine import frames
 from streams.engine.ports import NullObserver, Record
 
@@ -159,6 +160,27 @@ def a_rejection(number: int, **changed: Any) -> PromptRejected:
     return PromptRejected(**{**fields, **changed})
 
 
+def a_refinement(version: TemplateVersion, **changed: Any) -> Refinement:
+    event = an_event(version)
+    fields: dict[str, Any] = {
+        "refinement_id": refinement_id(event.event_id, "gpt", "1"),
+        "event_id": event.event_id,
+        "tenant": version.tenant,
+        "cluster_id": version.cluster_id,
+        "template_id": version.template_id,
+        "version": version.version,
+        "family_id": version.family_id,
+        "name": "French translation",
+        "description": "Translates something into French.",
+        "family_name": "Translation",
+        "slots": {"what": SlotRefinement(name="source_text", reason="it is what is translated")},
+        "model": "gpt",
+        "prompt_version": "1",
+        "occurred_at_ms": event.occurred_at_ms,
+    }
+    return Refinement(**{**fields, **changed})
+
+
 def frame_record(
     offset: int, *prompts: CanonicalizedPrompt, changes: tuple[ClusterChange, ...] = (), partition: int = 0
 ) -> Record:
@@ -169,6 +191,11 @@ def frame_record(
 def event_record(offset: int, event: EvolutionEvent, partition: int = 0) -> Record:
     value = event.model_dump_json().encode()
     return Record(EVOLUTION_EVENTS.name, partition, offset, NOON_MS, b"key", value)
+
+
+def refinement_record(offset: int, refinement: Refinement, partition: int = 0) -> Record:
+    value = refinement.model_dump_json().encode()
+    return Record(REFINEMENTS.name, partition, offset, NOON_MS, b"key", value)
 
 
 def rejection_record(offset: int, rejection: PromptRejected, partition: int = 0) -> Record:
@@ -189,7 +216,7 @@ def embedded_record(
 
 
 def a_story() -> list[Record]:
-    """Return records of all three topics that touch every table: moves, a merge, repeats, stubs in both orders."""
+    """Return records of all topics that touch every table: moves, a merge, repeats, stubs in both orders."""
     prompts = [a_prompt(number) for number in range(1, 9)]
     p1, p2, p3, p4, p5, p6, _, p8 = prompts
     founded = a_change(ClusterChangeKind.FOUNDED, A)
@@ -204,6 +231,8 @@ def a_story() -> list[Record]:
             a_link(p3, A, 1, slots={"what": "3"}),
             changes=(founded,),
         ),
+        # A refinement may be read before the event it is about.
+        refinement_record(0, a_refinement(a_version())),
         event_record(0, an_event(a_version())),
         frame_record(2, a_link(p4, B), a_link(p5, C, template_id=None, template_version=None)),
         frame_record(3, a_link(a_prompt(1, offset=100), None, duplicate=True), changes=(merged,)),
@@ -212,6 +241,8 @@ def a_story() -> list[Record]:
         rejection_record(2, a_rejection(7, offset=107)),
         frame_record(4, a_link(p6.model_copy(update={"offset": 106}), A), a_link(p8, C, 0)),
         event_record(1, an_event(second, previous="1.0.0")),
+        refinement_record(1, a_refinement(second)),
+        refinement_record(2, a_refinement(second, name="Into French", model="other", family_id=None)),
         frame_record(5, a_link(p1, C, 2), changes=(a_change(ClusterChangeKind.RETIRED, C),)),
         rejection_record(3, a_rejection(8, offset=108)),
         event_record(2, an_event(a_version(B, "1.0.0", family_id=None))),

@@ -12,9 +12,12 @@ GROUP BY resolved.resolved_id
 CLUSTERS = f"""
 WITH members AS ({MEMBERS})
 SELECT cluster.cluster_id::text, cluster.tenant, COALESCE(members.members, 0) AS members, cluster.retired,
-    cluster.founded_at, family.family_id::text, COALESCE(family.name, '') AS family_name,
-    template.version, template.template, COALESCE(template.name, '') AS name,
-    COALESCE(template.description, '') AS description,
+    cluster.founded_at, family.family_id::text,
+    COALESCE(refined_family.family_name, family.name, '') AS family_name,
+    template.version, template.template, COALESCE(refined.name, template.name, '') AS name,
+    COALESCE(NULLIF(refined.description, ''), template.description, '') AS description,
+    COALESCE(template.name, '') AS offline_name, COALESCE(family.name, '') AS offline_family_name,
+    COALESCE(refined.model, '') AS named_by, COALESCE(refined_family.model, '') AS family_named_by,
     ARRAY(SELECT slot.name FROM template_slots AS slot
           WHERE slot.template_id = template.template_id ORDER BY slot.position) AS slot_names
 FROM clusters AS cluster
@@ -22,6 +25,8 @@ LEFT JOIN members USING (cluster_id)
 LEFT JOIN family_cluster_mappings AS mapping USING (cluster_id)
 LEFT JOIN prompt_families AS family USING (family_id)
 LEFT JOIN current_templates AS template USING (cluster_id)
+LEFT JOIN template_refinements AS refined USING (template_id)
+LEFT JOIN refined_families AS refined_family ON refined_family.family_id = mapping.family_id
 WHERE cluster.merged_into IS NULL AND NOT cluster.dissolved
     AND ($1::text IS NULL OR cluster.tenant = $1)
     AND ($2::text IS NULL OR starts_with(cluster.cluster_id::text, $2))
@@ -47,8 +52,11 @@ ORDER BY string_to_array(version, '.')::int[] DESC
 
 SLOTS = """
 SELECT slot.name, slot.type, slot.optional, slot.repeated, slot.confidence,
-    slot.example_values::text AS examples_json, slot.statistics::text AS statistics_json
+    slot.example_values::text AS examples_json, slot.statistics::text AS statistics_json,
+    COALESCE(refined.slots -> slot.name ->> 'name', '') AS refined_name,
+    COALESCE(refined.slots -> slot.name ->> 'reason', '') AS refined_reason
 FROM template_slots AS slot JOIN current_templates AS template USING (template_id)
+LEFT JOIN template_refinements AS refined USING (template_id)
 WHERE template.cluster_id = $1::uuid
 ORDER BY slot.position
 """
@@ -99,6 +107,7 @@ TABLES = (
     "family_cluster_mappings",
     "canonical_templates",
     "template_slots",
+    "template_refinements",
     "cluster_assignments",
     "evolution_events",
 )

@@ -23,7 +23,10 @@ EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster with the newest version of its template; `version` and `template` are None while it has none."""
+    """A cluster with the newest version of its template; `version` and `template` are None while it has none.
+
+    Names and description are a model's where one refined them: `named_by` is that model, empty = offline.
+    """
 
     cluster_id: str
     tenant: str
@@ -37,6 +40,10 @@ class Cluster:
     name: str
     description: str
     slot_names: tuple[str, ...]
+    offline_name: str
+    offline_family_name: str
+    named_by: str
+    family_named_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,8 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class SlotDetail:
+    """A slot under its name in the template, and what a model calls it and why ('' = no model did)."""
+
     name: str
     type: str
     optional: bool
@@ -58,6 +67,8 @@ class SlotDetail:
     confidence: float
     examples_json: str
     statistics_json: str
+    refined_name: str
+    refined_reason: str
 
 
 @dataclass(frozen=True, slots=True)

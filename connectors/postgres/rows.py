@@ -76,6 +76,25 @@ class SlotRow(NamedTuple):
     statistics: str
 
 
+class RefinementRow(NamedTuple):
+    """What a model made of a template version; the newest one counts."""
+
+    template_id: str
+    refinement_id: str
+    event_id: str
+    tenant: str
+    family_id: str | None
+    name: str
+    description: str
+    family_name: str
+    family_description: str
+    slots: str
+    model: str
+    prompt_version: str
+    created_at: datetime
+    record_offset: int
+
+
 class PromptRow(NamedTuple):
     prompt_id: str
     tenant: str
@@ -149,6 +168,7 @@ class Rows:
     mappings: list[MappingRow] = field(default_factory=list)
     templates: list[TemplateRow] = field(default_factory=list)
     slots: list[SlotRow] = field(default_factory=list)
+    refinements: list[RefinementRow] = field(default_factory=list)
     prompts: list[PromptRow] = field(default_factory=list)
     repeats: list[RepeatRow] = field(default_factory=list)
     assignments: list[AssignmentRow] = field(default_factory=list)
@@ -167,6 +187,7 @@ def fold(many: Iterable[Rows]) -> Rows:
         mappings=list({row.cluster_id: row for rows in records for row in rows.mappings}.values()),
         templates=_templates(row for rows in records for row in rows.templates),
         slots=list({(row.template_id, row.name): row for rows in records for row in rows.slots}.values()),
+        refinements=list({row.template_id: row for rows in records for row in rows.refinements}.values()),
         prompts=prompts,
         repeats=[row for rows in records for row in rows.repeats] + repeats,
         assignments=_assignments(row for rows in records for row in rows.assignments),

@@ -70,6 +70,20 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::boolean[
 ON CONFLICT (template_id, name) DO NOTHING
 """
 
+REFINEMENTS = """
+INSERT INTO template_refinements AS old
+    (template_id, refinement_id, event_id, tenant, family_id, name, description, family_name, family_description,
+     slots, model, prompt_version, created_at, record_offset)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::text[],
+    $9::text[], $10::jsonb[], $11::text[], $12::text[], $13::timestamptz[], $14::bigint[])
+ON CONFLICT (template_id) DO UPDATE SET
+    refinement_id = EXCLUDED.refinement_id, event_id = EXCLUDED.event_id, family_id = EXCLUDED.family_id,
+    name = EXCLUDED.name, description = EXCLUDED.description, family_name = EXCLUDED.family_name,
+    family_description = EXCLUDED.family_description, slots = EXCLUDED.slots, model = EXCLUDED.model,
+    prompt_version = EXCLUDED.prompt_version, created_at = EXCLUDED.created_at, record_offset = EXCLUDED.record_offset
+WHERE EXCLUDED.record_offset > old.record_offset
+"""
+
 PROMPTS = """
 INSERT INTO prompts
     (prompt_id, tenant, text, text_sha256, text_chars, moderation_status, moderation, source, metadata, usage,

@@ -39,7 +39,7 @@ def clusters_table(clusters: Iterable[Cluster]) -> Table:
         table.add_row(
             Text(cluster.cluster_id[:SHORT_ID_CHARS], style="bold"),
             _text(cluster.tenant),
-            _text(one_line(cluster.name, VALUE_CHARS_MAX)),
+            _name(cluster),
             _text(f"{cluster.members:,}"),
             _text(cluster.version or "-"),
             _text(str(len(cluster.slot_names))),
@@ -93,6 +93,12 @@ def stats_view(numbers: Stats, integrity: Integrity) -> Group:
     )
 
 
+def _name(cluster: Cluster) -> Text:
+    """Return the cluster's name on one line, and say so where it is a model's."""
+    name = _text(one_line(cluster.name, VALUE_CHARS_MAX))
+    return name.append(" (model)", style="dim") if cluster.named_by else name
+
+
 def one_line(text: str, chars_max: int = LINE_CHARS_MAX) -> str:
     """Return the text on one line, cut to a length."""
     line = " ".join(text.split())
@@ -125,6 +131,10 @@ def _heading(detail: ClusterDetail) -> Text:
         "founded": time_text(cluster.founded_at) if cluster.founded_at else "unknown",
         "family": f"{cluster.family_name} ({cluster.family_id[:SHORT_ID_CHARS]})" if cluster.family_id else "none",
     }
+    if cluster.named_by:
+        facts["name by"] = f"the model {cluster.named_by}; offline: {cluster.offline_name or 'none'}"
+    if cluster.family_named_by:
+        facts["family"] += f", named by the model {cluster.family_named_by}"
     if detail.merged_cluster_ids:
         facts["took in"] = ", ".join(merged[:SHORT_ID_CHARS] for merged in detail.merged_cluster_ids)
     for name, value in facts.items():
@@ -133,17 +143,26 @@ def _heading(detail: ClusterDetail) -> Text:
 
 
 def _slots_table(slots: Iterable[SlotDetail]) -> Table:
-    table = _table("slot", "type", "optional", "examples", "values seen")
-    for slot in slots:
+    listed = list(slots)
+    # The slot's name in the template stays: it is what a prompt's values are kept under.
+    refined = any(slot.refined_name for slot in listed)
+    table = _table("slot", *(["a model calls it"] if refined else []), "type", "optional", "examples", "values seen")
+    for slot in listed:
         examples = [one_line(str(value), VALUE_CHARS_MAX) for value in json.loads(slot.examples_json)[:VALUES_SHOWN]]
         table.add_row(
             Text(printable(slot.name), style="bold cyan"),
+            *([_refined_name(slot)] if refined else []),
             _text(slot.type + (", repeated" if slot.repeated else "")),
             _text("yes" if slot.optional else "no"),
             _text("\n".join(examples)),
             _text(_statistics(json.loads(slot.statistics_json))),
         )
     return table
+
+
+def _refined_name(slot: SlotDetail) -> Text:
+    name = Text(printable(slot.refined_name), style="cyan")
+    return name.append(f"\n{printable(one_line(slot.refined_reason))}", style="dim") if slot.refined_reason else name
 
 
 def _statistics(numbers: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
     prompts-canonicalized   prompts, assignments, clusters; stubs of what they refer to
     evolution-events        events, families, template versions with their slots
+    refinements             what a model calls template versions, their slots and families
     prompts-rejected        prompts without text
 
 Which topic decides about what: clusters by their changes in prompts-canonicalized, families and their clusters
@@ -26,6 +27,7 @@ from connectors.postgres.rows import (
     FamilyRow,
     MappingRow,
     PromptRow,
+    RefinementRow,
     RepeatRow,
     Rows,
     SlotRow,
@@ -43,10 +45,16 @@ from schemas.prompts import (
     ClusterChangeKind,
     PromptRejected,
 )
+from schemas.refinements import Refinement
 from streams.engine import frames
 from streams.engine.ports import Record
 
-TOPICS = (topics.PROMPTS_CANONICALIZED.name, topics.EVOLUTION_EVENTS.name, topics.PROMPTS_REJECTED.name)
+TOPICS = (
+    topics.PROMPTS_CANONICALIZED.name,
+    topics.EVOLUTION_EVENTS.name,
+    topics.REFINEMENTS.name,
+    topics.PROMPTS_REJECTED.name,
+)
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -62,6 +70,8 @@ def rows_of(record: Record) -> Rows:
         return _of_frame(frames.decode(CanonicalizedFrame, record.value or b""), record)
     if record.topic == topics.EVOLUTION_EVENTS.name:
         return _of_event(_json(EvolutionEvent, record), record)
+    if record.topic == topics.REFINEMENTS.name:
+        return _refined(_json(Refinement, record), record)
     if record.topic == topics.PROMPTS_REJECTED.name:
         return _rejected(_json(PromptRejected, record))
     raise UndecodableRecord(f"writing to Postgres: nothing is kept of the topic {record.topic}")
@@ -258,6 +268,33 @@ def _slot(version_id: str, slot: Slot) -> SlotRow:
         example_values=storable.json(slot.examples),
         detail=storable.json(slot.detail),
         statistics=storable.json(slot.statistics),
+    )
+
+
+def _refined(refinement: Refinement, record: Record) -> Rows:
+    moment = storable.moment(refinement.occurred_at_ms)
+    tenant, family_id = refinement.tenant, refinement.family_id
+    row = RefinementRow(
+        template_id=refinement.template_id,
+        refinement_id=refinement.refinement_id,
+        event_id=refinement.event_id,
+        tenant=tenant,
+        family_id=family_id,
+        name=storable.text(refinement.name),
+        description=storable.text(refinement.description),
+        family_name=storable.text(refinement.family_name),
+        family_description=storable.text(refinement.family_description),
+        slots=storable.json({name: slot.model_dump() for name, slot in refinement.slots.items()}),
+        model=refinement.model,
+        prompt_version=refinement.prompt_version,
+        created_at=moment,
+        record_offset=record.offset,
+    )
+    return Rows(
+        families=[] if family_id is None else [FamilyRow(family_id, tenant)],
+        clusters=[ClusterRow(refinement.cluster_id, tenant)],
+        templates=[TemplateRow(refinement.template_id, tenant, refinement.cluster_id, refinement.version)],
+        refinements=[row],
     )
 
 

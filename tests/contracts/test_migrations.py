@@ -43,6 +43,18 @@ def test_down_to_base_leaves_nothing_and_up_again_gives_the_same(postgres_dsn: s
     assert len(before) > 20
 
 
+def test_the_first_tables_are_left_as_they_were_by_the_way_down_from_the_second(postgres_dsn: str) -> None:
+    migrations.upgrade(postgres_dsn, "0001")
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        first = connection.execute(RELATIONS).fetchall()
+        migrations.upgrade(postgres_dsn, "0002")
+        second = connection.execute(RELATIONS).fetchall()
+        added = {name for kind, name in second if (kind, name) not in first and kind in {"r", "v"}}
+        assert added == {"template_refinements", "refined_families"}
+        assert migrations.downgrade(postgres_dsn, "0001") == "0001"
+        assert connection.execute(RELATIONS).fetchall() == first
+
+
 def test_upgrading_twice_changes_nothing(postgres_dsn: str) -> None:
     assert migrations.upgrade(postgres_dsn) == migrations.upgrade(postgres_dsn)
 
@@ -72,6 +84,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_password() -> None
         ("canonical_templates", "(version)"),
         ("canonical_templates", "gin (slots)"),
         ("template_slots", "gin (example_values)"),
+        ("template_refinements", "(family_id)"),
         ("evolution_events", "(template_id)"),
         ("evolution_events", "(created_at)"),
     ],

@@ -28,12 +28,14 @@ from tests.sink_records import (
     a_change,
     a_link,
     a_prompt,
+    a_refinement,
     a_rejection,
     a_story,
     a_version,
     an_event,
     event_record,
     frame_record,
+    refinement_record,
     rejection_record,
 )
 
@@ -336,6 +338,51 @@ async def test_the_reader_answers_from_what_the_sink_wrote(writer: Writer, reade
     assert stats.events == {"CREATED": 2, "UPDATED": 3}
     assert stats.latency_ms_p95 is not None
     assert await reader.integrity() == Integrity(unassigned=0, gaps=0)
+
+
+async def test_names_of_a_model_stand_beside_the_offline_ones_and_are_preferred(
+    database: Database, writer: Writer, reader: Reader
+) -> None:
+    version = a_version()
+    await writer.write([frame_record(0, a_link(a_prompt(1), A)), event_record(0, an_event(version))])
+    (offline,) = await reader.clusters()
+    assert (offline.name, offline.family_name, offline.named_by) == ("translate", "translations", "")
+    refinement = a_refinement(version)
+    await writer.write([refinement_record(0, refinement)])
+    shown = await reader.cluster(A)
+    assert shown is not None
+    cluster, (slot,) = shown.cluster, shown.slots
+    assert (cluster.name, cluster.offline_name, cluster.named_by) == ("French translation", "translate", "gpt")
+    assert (cluster.family_name, cluster.offline_family_name) == ("Translation", "translations")
+    assert (slot.name, slot.refined_name) == ("what", "source_text")
+    assert (cluster.slot_names, cluster.template) == (("what",), version.template), "the template itself stands"
+    assert database.rows("SELECT name FROM canonical_templates UNION SELECT name FROM prompt_families ORDER BY 1") == [
+        ("translate",),
+        ("translations",),
+    ]
+
+
+async def test_the_newest_refinement_counts_and_an_older_one_that_comes_again_changes_nothing(
+    writer: Writer, reader: Reader
+) -> None:
+    version = a_version()
+    old = refinement_record(0, a_refinement(version, family_name="Old family"))
+    new = refinement_record(1, a_refinement(version, name="New name", family_name="", model="newer"))
+    await writer.write([frame_record(0, a_link(a_prompt(1), A)), event_record(0, an_event(version)), old, new])
+    await writer.write([old], moved=False)
+    (cluster,) = await reader.clusters()
+    assert (cluster.name, cluster.named_by) == ("New name", "newer")
+    assert (cluster.family_name, cluster.family_named_by) == ("translations", "")
+
+
+async def test_the_next_version_has_its_offline_name_until_it_is_refined_itself(writer: Writer, reader: Reader) -> None:
+    first, second = a_version(), a_version(version="1.1.0", name="translate please")
+    link = frame_record(0, a_link(a_prompt(1), A))
+    events = [event_record(0, an_event(first)), event_record(1, an_event(second, previous="1.0.0"))]
+    await writer.write([link, *events, refinement_record(0, a_refinement(first))])
+    (cluster,) = await reader.clusters()
+    assert (cluster.name, cluster.named_by) == ("translate please", "")
+    assert cluster.family_name == "Translation", "the family keeps the newest name a model gave it"
 
 
 async def test_a_gap_in_a_chain_is_seen(writer: Writer, reader: Reader) -> None:

@@ -15,7 +15,19 @@ from infra import migrations
 from streams.cli import promptloom
 from streams.engine.ports import Record
 from streams.prompts.postgres_rows import rows_of
-from tests.sink_records import A, B, a_link, a_prompt, a_story, a_version, an_event, event_record, frame_record
+from tests.sink_records import (
+    A,
+    B,
+    a_link,
+    a_prompt,
+    a_refinement,
+    a_story,
+    a_version,
+    an_event,
+    event_record,
+    frame_record,
+    refinement_record,
+)
 
 pytestmark = pytest.mark.postgres
 
@@ -77,6 +89,28 @@ def test_show_tells_all_about_a_cluster_by_a_shortened_id(told: Run) -> None:
     assert [version["version"] for version in detail["versions"]] == ["1.3.0", "1.2.0", "1.1.0", "1.0.0"]
     assert [bool(version["diff"]) for version in detail["versions"]] == [False, True, True, False]
     assert detail["slots"][0]["examples"] == ["1", "2"]
+
+
+def test_names_of_a_model_are_shown_and_said_to_be_a_models(run: Run, fill: Callable[[Sequence[Record]], None]) -> None:
+    version = a_version()
+    fill([frame_record(0, a_link(a_prompt(1), A)), event_record(0, an_event(version))])
+    assert "model" not in run("clusters").output + run("show", A).output
+    fill([refinement_record(0, a_refinement(version))])
+    assert "French translation (model)" in run("clusters").output
+    shown = run("show", A).output
+    for part in (
+        "French translation",
+        "name by  the model gpt; offline: translate",
+        "Translation (",
+        "named by the model gpt",
+        "a model calls it",
+        "source_text",
+        "it is what is translated",
+        "Translate {{what}} into French.",
+    ):
+        assert part in shown
+    cluster = json.loads(run("show", A, "--json").output)["cluster"]
+    assert (cluster["named_by"], cluster["offline_name"]) == ("gpt", "translate")
 
 
 def test_an_unknown_or_ambiguous_cluster_is_an_error_with_a_hint(told: Run) -> None:

@@ -1,0 +1,2 @@
+DROP VIEW refined_families;
+DROP TABLE template_refinements;

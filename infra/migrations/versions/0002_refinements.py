@@ -1,0 +1,18 @@
+"""What a model made of template versions: names beside the offline ones."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute(Path(__file__).with_suffix(".up.sql").read_text("utf-8"))
+
+
+def downgrade() -> None:
+    op.execute(Path(__file__).with_suffix(".down.sql").read_text("utf-8"))
