@@ -38,6 +38,7 @@ TENANT = "default"  # a file is one tenant's, whatever its lines say
 BATCH_PROMPTS = 256  # embedded together
 BATCH_CHARS_MAX = 1 << 20
 PROBLEMS_SHOWN_MAX = 20
+DEFAULT_POLICY = ClusteringPolicy()
 NOT_MODERATED = Moderation(allowed=True, scores={}, moderator="none", policy_version="none")
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
@@ -83,13 +84,20 @@ class Summary:
 class Miner:
     """One file, one tenant: learn from it, then predict."""
 
-    def __init__(self, path: Path, space: Space, encode: Encode, judge: Judge | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        space: Space,
+        encode: Encode,
+        judge: Judge | None = None,
+        policy: ClusteringPolicy = DEFAULT_POLICY,
+    ) -> None:
         self.summary = Summary()
         self._path = path
         self._encode = encode
         self._judge = judge
         self._file_hash = file_hash(path)
-        self._clustering = clustering.Clustering(TENANT, ClusteringPolicy(), space.name, space.dimension)
+        self._clustering = clustering.Clustering(TENANT, policy, space.name, space.dimension)
         self._canonicalization = canonicalization.Canonicalization(TENANT, canonicalization.Policy())
         self._home: dict[int, str] = {}  # line -> cluster; lines without one are absent
         self._merged: dict[str, str] = {}  # cluster -> the one it was merged into
