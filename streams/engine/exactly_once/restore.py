@@ -12,6 +12,7 @@ tombstone compacted away, or a row that was deleted meanwhile would live on.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,8 @@ from streams.engine.exactly_once.truth import Changes, Position, Source, Truth
 from streams.engine.limits import STORE_AGE_SECONDS_MAX
 from streams.engine.store import Saved, Store
 from streams.engine.tables import ChangelogTable, Rows
+
+log = logging.getLogger(__name__)
 
 
 async def restore(
@@ -40,9 +43,29 @@ async def restore(
         elif found[0].position != positions[source].offset:
             wanted |= {(table, source[1]): found[0].changelogs[table.name] for table in of}
     changes = await truth.changes(wanted)
+    if owned:
+        _tell(kept, wanted, changes)
     for source, of in owned.items():
         _replace(store, source, positions[source], of, kept[source], changes)
         await asyncio.sleep(0)  # a rebalance may want to cancel this
+
+
+def _tell(
+    kept: Mapping[Source, object],
+    wanted: Mapping[tuple[ChangelogTable, int], int | None],
+    changes: Mapping[tuple[ChangelogTable, int], Changes],
+) -> None:
+    """Log where the rows came from, in partitions of source topics."""
+    read = {(table.owner, partition) for table, partition in wanted}
+    log.info(
+        "state restored",
+        extra={
+            "from_store": len(kept.keys() - read),
+            "caught_up": sum(found is not None and source in read for source, found in kept.items()),
+            "from_changelog": sum(found is None for found in kept.values()),
+            "rows_read": sum(len(since.rows) for since in changes.values()),
+        },
+    )
 
 
 async def _kept(
