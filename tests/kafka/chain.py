@@ -45,11 +45,18 @@ class Chain:
     run: str = field(default_factory=lambda: f"chain-{uuid.uuid4().hex[:8]}")
     unit_pause_s: float = 0.0
     instance: str = ""  # static membership
+    state_folder: str = ""  # state is kept on disk where there is one
 
     def __post_init__(self) -> None:
         self.settings = Settings(
+            data_dir=Path(self.state_folder),
             kafka=KafkaSettings(bootstrap_servers=self.bootstrap, partitions=PARTITIONS),
-            engine=EngineSettings(app_id=self.run, group_instance_id=self.instance, session_timeout_s=6.0),
+            engine=EngineSettings(
+                app_id=self.run,
+                group_instance_id=self.instance,
+                session_timeout_s=6.0,
+                store="rocksdb" if self.state_folder else "memory",
+            ),
         )
 
     def topic(self, name: str) -> str:
@@ -91,7 +98,7 @@ class Chain:
     def worker(self, instance: str = "") -> subprocess.Popen[bytes]:
         """Start a worker process on the same topics."""
         arguments = [sys.executable, "-m", __spec__.name if __spec__ else __name__]
-        arguments += [self.bootstrap, self.run, str(self.unit_pause_s), instance]
+        arguments += [self.bootstrap, self.run, str(self.unit_pause_s), instance, self.state_folder]
         return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def produce(self, ids: Iterable[int], per_second: float | None = None) -> None:
@@ -184,11 +191,11 @@ def end(worker: subprocess.Popen[bytes], number: signal.Signals) -> int:
 
 
 if __name__ == "__main__":
-    bootstrap, run, pause, instance = sys.argv[1:]
+    bootstrap, run, pause, instance, state_folder = sys.argv[1:]
     if os.environ.get("CHAIN_LOG"):
         logging.basicConfig(
             level=logging.INFO,
             filename=os.environ["CHAIN_LOG"],
             format=f"%(asctime)s {os.getpid()} %(name)s %(message)s %(error)s",
         )
-    Chain(bootstrap, run, float(pause), instance).engine().run()
+    Chain(bootstrap, run, float(pause), instance, state_folder).engine().run()

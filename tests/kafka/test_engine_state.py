@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
@@ -11,7 +16,7 @@ from connectors.kafka.client import aiokafka_configuration
 from schemas.errors import StateIncompatible
 from streams.engine.engine import Engine
 from streams.engine.ports import Unit
-from tests.kafka.chain import Chain
+from tests.kafka.chain import PARTITIONS, Chain
 
 pytestmark = pytest.mark.kafka
 
@@ -66,3 +71,59 @@ async def test_rows_that_say_no_format_are_refused(chain: Chain) -> None:
     producer.flush()
     with pytest.raises(StateIncompatible, match="has a row of format none, not 1"):
         await counting(chain, row_format=1).work()
+
+
+def restored(caplog: pytest.LogCaptureFixture) -> dict[str, int]:
+    """Return where the rows came from at the newest start, in partitions."""
+    found = [record for record in caplog.records if record.message == "state restored"]
+    return {name: getattr(found[-1], name) for name in ("from_store", "caught_up", "from_changelog")}
+
+
+async def test_a_restart_reads_of_the_changelogs_only_what_its_store_does_not_have(
+    chain: Chain, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    keeping = replace(chain, state_folder=str(tmp_path))
+    both = 2 * PARTITIONS  # of two source topics
+    chain.create_topics(chain.engine())
+    produced = 0
+
+    async def work(on: Chain, **expected: int) -> None:
+        nonlocal produced
+        await asyncio.to_thread(chain.produce, range(produced, produced + 200))
+        produced += 200
+        async with on.engine().running():
+            await asyncio.to_thread(chain.assert_exactly_once, range(produced))
+        assert restored(caplog) == {"from_store": 0, "caught_up": 0, "from_changelog": 0} | expected
+
+    await work(keeping, from_changelog=both)
+    await work(keeping, from_store=both)
+    await work(chain, from_changelog=both)  # a worker without a store works on the same partitions
+    await work(keeping, caught_up=both)
+    await work(keeping, from_store=both)
+    shutil.rmtree(tmp_path / "state")
+    await work(keeping, from_changelog=both)
+    for file in next((tmp_path / "state").glob("*/0/rows")).iterdir():
+        file.write_bytes(b"broken")
+    await work(keeping, from_changelog=both)
+    await work(keeping, from_store=both)
+
+
+def test_killed_workers_with_a_store_lose_and_double_nothing(bootstrap: str, tmp_path: Path) -> None:
+    chain = Chain(bootstrap, unit_pause_s=0.005, state_folder=str(tmp_path))
+    chain.create_topics(chain.engine())
+    ids = range(6_000)
+    feed = threading.Thread(target=chain.produce, args=(ids, 1_000.0))
+    feed.start()
+    for seen in (1_000, 3_000):
+        worker = chain.worker(instance="a")
+        chain.read("out", enough=lambda found, seen=seen: len(found) >= seen)
+        worker.kill()
+        worker.wait()
+    worker = chain.worker(instance="a")
+    feed.join()
+    try:
+        chain.assert_exactly_once(ids)
+    finally:
+        worker.kill()
+        worker.wait()
