@@ -56,14 +56,21 @@ class PortkeyClient:
         self._errors = portkey_ai.openai
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(concurrency_max)
-        self._sdk = portkey_ai.AsyncPortkey(
-            api_key=api_key,
-            base_url=base_url or HOSTED_URL,
-            virtual_key=virtual_key or None,
-            http_client=httpx.AsyncClient(
-                timeout=timeout_s, limits=httpx.Limits(max_connections=concurrency_max), follow_redirects=False
-            ),
+        http_client = httpx.AsyncClient(
+            timeout=timeout_s, limits=httpx.Limits(max_connections=concurrency_max), follow_redirects=False
         )
+        try:
+            self._sdk = portkey_ai.AsyncPortkey(
+                api_key=api_key,
+                base_url=base_url or HOSTED_URL,
+                virtual_key=virtual_key or None,
+                http_client=http_client,
+            )
+        except ValueError:
+            raise SettingsInvalid(
+                "setting up a Portkey adapter: the hosted gateway wants an API key",
+                hint="set portkey.api_key (PROMPTLOOM_PORTKEY__API_KEY), or portkey.base_url to a gateway of your own",
+            ) from None
         # The SDK fixes one retry of its own, which sleeps as long as the gateway asks for.
         self._sdk.openai_client.max_retries = 0
 

@@ -18,6 +18,7 @@ from schemas.errors import (
     ServiceRateLimited,
     ServiceRefused,
     ServiceUnavailable,
+    SettingsInvalid,
 )
 from streams.engine.ports import Embedder, LanguageModel, Moderator
 from tests.stub_gateway import SILENCE, StubGateway, completion, embeddings, moderations
@@ -251,6 +252,16 @@ async def test_an_answer_without_text_is_malformed(gateway: StubGateway, message
     gateway.reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
     with pytest.raises(ServiceMalformed):
         await a_language_model(gateway).complete("Answer in JSON.", "text")
+
+
+@EACH
+async def test_the_hosted_gateway_is_not_asked_without_a_key(
+    gateway: StubGateway, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PORTKEY_API_KEY", raising=False)
+    with pytest.raises(SettingsInvalid) as raised:
+        await ask(kind, gateway, api_key="", base_url="")
+    assert "portkey.api_key" in raised.value.hint
 
 
 def test_a_missing_extra_is_named_in_one_sentence() -> None:
