@@ -6,6 +6,7 @@ Ends by itself: each scenario has a limit, and its processes and services end wi
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import shutil
 import sys
@@ -64,6 +65,7 @@ def _row(scenario: Scenario, seed: int, folder: Path, *, fresh: bool) -> report.
 
 
 def _too_long(name: str) -> None:
+    faulthandler.dump_traceback()
     say(f"{name} has taken {SCENARIO_SECONDS_MAX:g} s: given up. What is finished is kept; run the seed again")
     os._exit(EXIT_TOO_LONG)
 

@@ -37,6 +37,8 @@ class Gateway:
         self.trouble = ""
         self._stub = StubGateway()
         self._stub.answer = self._answer
+        # Workers are killed in the middle of requests, and each would fill the screen.
+        self._stub._server.handle_error = lambda *_: None  # type: ignore[method-assign]
 
     def __enter__(self) -> Gateway:
         self._stub.__enter__()
