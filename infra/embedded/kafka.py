@@ -161,7 +161,9 @@ class Kafka(Service):
 
     def _format(self) -> None:
         """Give a new data folder its cluster id; the broker refuses a folder without one."""
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # With a first bit of 0, base64 never starts with "-", which the tool would take for an option.
+        drawn = uuid.uuid4().bytes
+        cluster_id = urlsafe_b64encode(bytes([drawn[0] & 0x7F]) + drawn[1:]).decode().rstrip("=")
         tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster_id, "-c", str(self.properties)]
         result = processes.run([*self._java(), *tool], environment=self.environment(), timeout_s=FORMAT_TIMEOUT_S)
         if result.returncode != 0:
