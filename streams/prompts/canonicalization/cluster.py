@@ -65,6 +65,10 @@ class Version:
     template: Template
     template_id: str
 
+    @property
+    def chars(self) -> int:
+        return self.template.constant_chars()
+
 
 class Read(NamedTuple):
     """A text read with an announced version; `values` is None where none parses it."""
@@ -96,6 +100,7 @@ class ClusterState:
     strange: int = 0  # members since the newest version that no version parses
     succeeded_by: str | None = None
     split_from: str | None = None  # the cluster this one was part of
+    loosened: bool = False  # members left: what only they kept apart may be one
     pool: dict[int, Sample] = field(default_factory=dict)
     pool_chars: int = 0  # of all texts in it; follows from them, never stored
     recent: list[int] = field(default_factory=list)
@@ -170,6 +175,7 @@ class ClusterState:
     def forget(self, prompt_id: str) -> None:
         """Let go of a member that moved elsewhere."""
         self.members -= 1
+        self.loosened = True
         self._remove(lambda sample: sample.prompt_id == prompt_id)
 
     def keep_only(self, texts: set[str]) -> None:
@@ -183,17 +189,19 @@ class ClusterState:
                     role.remove(place)
             self._drop(place)
 
-    def readers(self) -> Iterator[tuple[Template, str | None]]:
-        """Yield what a text may be read with, best first: the latest lesson, then the versions, newest first."""
-        if self.template is not None:
-            yield self.template, self.versions[-1].number if self.versions else None
-        for version in reversed(self.versions):
-            yield version.template, version.number
+    def readers(self) -> list[tuple[Template, str | None]]:
+        """Return what a text may be read with, best first; the latest lesson stands for the newest version."""
+        if self.template is None:
+            return []
+        latest = (self.template, self.versions[-1].number if self.versions else None)
+        earlier = [(version.template, version.number) for version in reversed(self.versions[:-1])]
+        return sorted([latest, *earlier], key=lambda reader: -reader[0].constant_chars())
 
     def read(self, text: str) -> Read:
-        """Read a text with the newest announced version that parses it."""
+        """Read a text with the announced version that leaves least of it to the slots, the newest of equals."""
         current = self.versions[-1]
-        for version in reversed(self.versions):
+        known = reversed(self.versions)
+        for version in sorted(known, key=lambda version: -version.chars) if len(self.versions) > 1 else known:
             values = version.template.parse(text)
             if values is not None:
                 return Read(CURRENT if version is current else EARLIER, version, values)
@@ -204,10 +212,16 @@ class ClusterState:
         for sketch, value in zip(self.sketches, values, strict=True):
             sketch.add(value)
 
-    def begin(self, template: Template, number: str) -> None:
-        """Make a template the newest version; its statistics begin with the texts at hand."""
+    def begin(self, template: Template, number: str, *, instead: bool = False) -> None:
+        """Make a template the newest version; its statistics begin with the texts at hand.
+
+        Args:
+            instead: the newest version was a mistake about the same prompts: none is read with it any more.
+        """
         self.template = template
-        self.versions = [*self.versions[1 - HISTORY_MAX :], self._version(number, template)]
+        kept = self.versions[:-1] if instead else self.versions
+        self.versions = [*kept[1 - HISTORY_MAX :], self._version(number, template)]
+        self.loosened = False
         self.sketches = [Sketch() for _ in range(template.slots)]
         for sample in self.pool.values():
             sample.reading = self.read(sample.text).reading

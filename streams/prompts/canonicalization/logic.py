@@ -35,8 +35,9 @@ from streams.prompts.canonicalization import rows
 from streams.prompts.canonicalization.announcements import announce
 from streams.prompts.canonicalization.cluster import ClusterState, Read
 from streams.prompts.canonicalization.settling import learn_on, relearn
+from streams.prompts.canonicalization.slots import name_slots
 from streams.prompts.canonicalization.tenant import Tenant
-from streams.prompts.canonicalization.watching import refine, watch
+from streams.prompts.canonicalization.watching import refine, tighten, watch
 
 ARRIVALS_KEPT = 16  # what the rate of a cluster is taken from
 
@@ -112,6 +113,8 @@ class Canonicalization:
                 relearn(state)
             elif state.suspects():
                 refine(state)
+            elif state.loosened and (tightened := tighten(state)) is not None:
+                state.template = name_slots(tightened)
 
     def dirty(self) -> list[tuple[str, str, bytes | None]]:
         """Return the rows written since the last call as (table, key, row); None deletes."""

@@ -30,7 +30,7 @@ TEMPLATES, FAMILIES = "templates", "families"
 TABLES = (TEMPLATES, FAMILIES)
 _PLAIN_FIELDS = """
 cluster_id born_at members arrivals newest_id partition offset received_at_ms occurred_at_ms family_id since_version
-steady learn_at look_at strange earlier succeeded_by split_from recent base odd
+steady learn_at look_at strange earlier loosened succeeded_by split_from recent base odd
 """
 PLAIN_FIELDS = _PLAIN_FIELDS.split()
 

@@ -31,6 +31,7 @@ LOOK_SHARE = 16  # later, one look each time this part of the version's members 
 STRANGE_EVERY = 4  # strange members between two attempts to make sense of them
 DOMINANT_SHARE = 0.6  # of the newest members that are strange when the caller has moved to another wording
 SIDE_BY_SIDE_MIN = 12  # strange members beside others that are not, from which they are no passing phase
+KEPT_APART_MIN = 16  # members that agree that a slot is none, once those that differed have left
 WORDS_MIN = 5  # fixed words of a template that was learnt too narrowly, once it is learnt better
 KEPT_WORDS_MIN = 0.7  # of a template's fixed words that a refinement of it keeps
 
@@ -118,9 +119,25 @@ def refine(state: ClusterState) -> None:
         state.template = name_slots(learnt)
 
 
+def tighten(state: ClusterState) -> Template | None:
+    """Return the newest version without the slots whose values are all the same, or share more than was thought."""
+    state.loosened = False
+    current = state.versions[-1].template
+    texts = [sample.text for sample in state.samples() if sample.reading == CURRENT]
+    if len(texts) < KEPT_APART_MIN:
+        return None
+    learnt = learn(texts, current)
+    return learnt if compare(current, learnt).gained and all(learnt.parse(text) is not None for text in texts) else None
+
+
 def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
     """Look whether the newest members, though they parse, have something new in common, or other values."""
     current = state.versions[-1].template
+    if state.loosened or any(sketch.seen >= KEPT_APART_MIN and sketch.distinct() == 1 for sketch in state.sketches):
+        tightened = tighten(state)
+        if tightened is not None:
+            texts = [sample.text for sample in state.samples()]
+            return _new_version(tenant, state, tightened, texts, "refinement", "show that a part never varied")
     newest = [sample.text for sample in state.recents() if sample.reading == CURRENT]
     base = [sample.text for sample in state.bases()]
     if len(newest) >= AGREEING_MIN and len(base) >= AGREEING_MIN:
@@ -155,7 +172,11 @@ def _new_version(
     kind = versions.kind_of_change(before.template, template)
     if detector != "refinement":
         state.keep_only(set(texts))
-    state.begin(template, versions.following(before.number, before.template, template))
+    state.begin(
+        template,
+        versions.following(before.number, before.template, template),
+        instead=detector == "refinement",
+    )
     tenant.touch(state)
     tenant.resemblances.put(state.cluster_id, template)
     event = announce(
