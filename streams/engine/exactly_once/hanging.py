@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import KafkaError
 
 from schemas.errors import StateIncompatible
@@ -96,6 +96,9 @@ class HangingTransactions:
                     missing.discard(transactional_id)
                     if state in DECISIONS:
                         self._last[transactional_id] = ProducerId(number, epoch), DECISIONS[state]
+            if missing:
+                # In a new cluster there is no coordinator until somebody asks for one.
+                await client.coordinator_lookup(CoordinationType.TRANSACTION, min(missing))
         if missing:
             raise KafkaError(f"no coordinator answers for {', '.join(sorted(missing))}")
 
