@@ -19,8 +19,8 @@ class ClockSet:
     side: Side = "stream"
 
     def strike(self, rig: Rig) -> Mark:
-        if clock.library() is None:
-            raise FaultSkipped("libfaketime is not installed")
+        if not clock.available():
+            raise FaultSkipped("there is no C compiler (cc)")
         mark = rig.mark()
         clock.set_off(rig.folder, self.off_s)
         return mark
