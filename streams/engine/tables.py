@@ -8,8 +8,10 @@ The Faust table declares the changelog, so that the group assigns its partitions
 owner's; the rows stand in its store. Nothing is written to a store but by a completed unit or a
 restore, so rows never hold what was not published.
 
-Every record of a changelog says in a header which format its row is in. A row of another format than the
-table's is refused, whoever wrote it and whenever: bytes that happen to decode are worse than none.
+Every record of a changelog says in headers which format its row is in, and up to which position of the source
+it was reached. A row of another format than the table's is refused, whoever wrote it and whenever: bytes that
+happen to decode are worse than none. A row that knows of records after the committed position is refused, too:
+somebody moved the offsets back, and what the rows already hold would be applied twice.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from streams.engine.ports import Headers
 Rows = dict[str, bytes]
 
 FORMAT_HEADER = "format"
+POSITION_HEADER = "position"  # in the source, after the last record that the row may know of
 
 
 class ChangelogTable:
@@ -82,7 +85,7 @@ class ChangelogTable:
 
     def check_format(self, headers: Headers) -> None:
         """Raise StateIncompatible unless a record of the changelog holds a row of this table's format."""
-        if tuple(headers) == self.headers:
+        if tuple(headers[:1]) == self.headers:
             return
         written = dict(headers).get(FORMAT_HEADER, b"none").decode("ascii", "replace")
         raise StateIncompatible(
@@ -90,6 +93,10 @@ class ChangelogTable:
             hint="run the version that wrote it, or process the source again: delete the changelogs and the offsets "
             "of the group together",
         )
+
+    def headers_at(self, position: int) -> Headers:
+        """Return the headers of a row that was reached by the records before a position of the source."""
+        return (*self.headers, (POSITION_HEADER, b"%d" % position))
 
     def replace(self, partition: int, rows: Rows) -> None:
         """Take over a restored partition."""
@@ -104,6 +111,11 @@ class ChangelogTable:
         if unit is None:
             raise HandlerMisuse(f"table {self.name} was written outside a unit")
         unit.write(self, key, value)
+
+
+def position_of(headers: Headers) -> int:
+    """Return the position that a row was reached by; 0 where the row does not say."""
+    return int(dict(headers).get(POSITION_HEADER, b"0"))
 
 
 class View:

@@ -62,7 +62,7 @@ def test_a_row_written_several_times_goes_to_the_changelog_once() -> None:
     with a_unit(table) as unit:
         for value in (b"1", b"2", b"3"):
             table.put("a", value)
-    assert unit.outgoing() == [Outgoing("app-counts-changelog", 3, b"a", b"3", (("format", b"1"),))]
+    assert unit.outgoing(8) == [Outgoing("app-counts-changelog", 3, b"a", b"3", (("format", b"1"), ("position", b"8")))]
 
 
 def test_a_row_written_back_as_it_was_does_not_go_to_the_changelog() -> None:
@@ -72,7 +72,7 @@ def test_a_row_written_back_as_it_was_does_not_go_to_the_changelog() -> None:
         table.put("a", b"2")
         table.put("a", b"1")
         table.delete("never there")
-    assert unit.outgoing() == []
+    assert unit.outgoing(8) == []
 
 
 def test_rows_of_another_partition_are_another_tenant() -> None:
@@ -112,7 +112,7 @@ def test_a_dead_letter_keeps_the_record_and_says_why() -> None:
     record = a_record(b"\xff", topic="prompts", partition=3, offset=7, key=b"k", headers=(("ce_id", b"1"),))
     with a_unit(a_table()) as unit:
         unit.dead_letter(record, InvalidPrompt("text is missing"), stage="moderation")
-    (letter,) = unit.outgoing()
+    (letter,) = unit.outgoing(8)
     assert (letter.topic, letter.partition, letter.key, letter.value) == ("dead-letters", 1, b"k", b"\xff")
     assert dict(letter.headers) == {
         "ce_id": b"1",

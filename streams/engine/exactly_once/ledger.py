@@ -56,7 +56,7 @@ class Ledger:
 
     async def publish(self, unit: UnitOfWork, position: int) -> None:
         """Give a completed unit to the transaction, and its rows to the tables."""
-        outgoing = unit.outgoing()
+        outgoing = unit.outgoing(position)
         await self._producer.send(outgoing)
         unit.complete()
         self.position = position

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from schemas.errors import StateIncompatible
 from streams.engine.exactly_once.producer import stop_quietly
 from streams.engine.limits import FETCH_BYTES_MAX, RESTORE_WAIT_MS_MAX
-from streams.engine.tables import ChangelogTable
+from streams.engine.tables import ChangelogTable, position_of
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +35,16 @@ class Position:
     committed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Changes:
-    """What was read of a changelog's partition: the newest value of each row (None: deleted), up to offset `end`."""
+    """What was read of a changelog's partition: the newest value of each row (None: deleted), up to offset `end`.
+
+    The rows know of records of the source up to `position`.
+    """
 
     rows: dict[str, bytes | None]
     end: int
+    position: int = 0
 
 
 class Truth:
@@ -79,7 +83,7 @@ class Truth:
         """Return, for each source, the position to go on from.
 
         Raises:
-            StateIncompatible: a committed offset lies beyond the end: the topic was made anew.
+            StateIncompatible: the topic does not reach to a committed offset, or does not reach back to it.
         """
         partitions = [TopicPartition(*source) for source in sources]
         committed = await self._admin.list_consumer_group_offsets(self._group, partitions=partitions)
@@ -97,9 +101,10 @@ class Truth:
                     hint="the topic was deleted and made anew: delete the group and its changelogs as well",
                 )
             if 0 <= offset < begin[partition]:
-                log.error(
-                    "records were deleted before they were processed",
-                    extra={"topic": partition.topic, "partition": partition.partition, "from": offset},
+                raise StateIncompatible(
+                    f"{partition.topic}-{partition.partition} begins at {begin[partition]}, but is processed only up "
+                    f"to {offset}: the records between were deleted",
+                    hint=f"to go on without them, set the offset of group {self._group} to {begin[partition]}",
                 )
             found[partition.topic, partition.partition] = Position(max(offset, begin[partition]), offset >= 0)
         return found
@@ -132,7 +137,7 @@ class Truth:
             fetched = await self._reader.getmany(*waiting, timeout_ms=RESTORE_WAIT_MS_MAX)
             for source, records in fetched.items():
                 place = changelogs[source]
-                _apply(place[0], found[place].rows, records, whole=wanted[place] is None)
+                _apply(place[0], found[place], records, whole=wanted[place] is None)
                 self._on_progress()
                 await asyncio.sleep(0)  # a rebalance may want to cancel this
             for source in list(waiting):
@@ -142,9 +147,11 @@ class Truth:
         return found
 
 
-def _apply(table: ChangelogTable, rows: dict[str, bytes | None], records: Iterable[Any], *, whole: bool) -> None:
+def _apply(table: ChangelogTable, found: Changes, records: Iterable[Any], *, whole: bool) -> None:
+    rows = found.rows
     for record in records:
         table.check_format(record.headers)
+        found.position = max(found.position, position_of(record.headers))
         key = record.key.decode("utf-8", "surrogatepass")
         if record.value is None and whole:
             rows.pop(key, None)  # nothing is left that it could delete

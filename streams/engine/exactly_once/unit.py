@@ -150,10 +150,14 @@ class UnitOfWork:
         """Return the rows this unit wrote by table (None = deleted)."""
         return self._rows.items()
 
-    def outgoing(self) -> list[Outgoing]:
-        """Return everything the unit publishes: its changed rows, then its sends."""
+    def outgoing(self, position: int) -> list[Outgoing]:
+        """Return everything the unit publishes: its changed rows, then its sends.
+
+        `position` is that of the source after its records; the rows name it.
+        """
+        headers = {table: table.headers_at(position) for table in self._rows}
         changelog = [
-            Outgoing(table.changelog, self.partition, key.encode("utf-8", "surrogatepass"), value, table.headers)
+            Outgoing(table.changelog, self.partition, key.encode("utf-8", "surrogatepass"), value, headers[table])
             for table, rows in self._rows.items()
             for key, value in rows.items()
             if table.rows(self.partition).get(key) != value
