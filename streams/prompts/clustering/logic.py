@@ -37,6 +37,7 @@ class Clustering:
         rows: Iterable[tuple[str, str, bytes]] = (),
     ) -> None:
         self.tenant = tenant
+        policy = policy.of(tenant, embedder)
         self._policy = policy
         self._state = State(policy, embedder, dimension)
         self._recent = RecentIds(policy.recent_ids_max)

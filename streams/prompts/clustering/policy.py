@@ -6,7 +6,8 @@ depend on the order of its terms and a replay decides alike on every machine.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 ALGORITHM = "structure-1"  # named in every decision record; change it with any rule below
 BIT = 1024  # one bit of evidence in fixed point
@@ -52,3 +53,13 @@ class Policy:
     retired_max: int = 10_000  # retired clusters that are remembered
     stub_constants_max: int = 96  # constants of a retired cluster: 768 bytes, a row under 1 KiB
     recent_ids_max: int = 32_768  # prompt ids among which a duplicate is found
+
+    # By (embedder, tenant), the `meaning_min` that `promptloom calibrate` measured.
+    calibrated: Mapping[tuple[str, str], float] = field(default_factory=dict, hash=False)
+
+    def of(self, tenant: str, embedder: str) -> Policy:
+        """Return the policy with what was calibrated for this tenant's prompts, under a version that says so."""
+        meaning_min = self.calibrated.get((embedder, tenant))
+        if meaning_min is None:
+            return self
+        return replace(self, meaning_min=meaning_min, version=f"{self.version}+meaning {meaning_min:g}")
