@@ -109,10 +109,13 @@ def _with_shared(template: Template, columns: Sequence[tuple[str, ...]]) -> Temp
     """Make constants of what all values of a slot share."""
     constants = [template.constants[0]]
     for values, behind in zip(columns, template.constants[1:], strict=True):
+        if not any(values):
+            constants[-1] += behind  # it was no slot at all
+            continue
         shared = align(values) if all(values) else NOTHING_SHARED
         runs = list(shared.runs)
         if len(runs) == 1 and shared.starts_with_run and shared.ends_with_run:
-            constants[-1] += runs[0] + behind  # it was no slot at all
+            constants[-1] += runs[0] + behind
             continue
         if shared.starts_with_run:
             constants[-1] += runs.pop(0)

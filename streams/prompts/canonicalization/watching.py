@@ -31,7 +31,7 @@ LOOK_SHARE = 16  # later, one look each time this part of the version's members 
 STRANGE_EVERY = 4  # strange members between two attempts to make sense of them
 DOMINANT_SHARE = 0.6  # of the newest members that are strange when the caller has moved to another wording
 SIDE_BY_SIDE_MIN = 12  # strange members beside others that are not, from which they are no passing phase
-KEPT_APART_MIN = 16  # members that agree that a slot is none, once those that differed have left
+KEPT_APART_MIN = 12  # members that agree that a slot is none, once those that differed have left
 WORDS_MIN = 5  # fixed words of a template that was learnt too narrowly, once it is learnt better
 KEPT_WORDS_MIN = 0.7  # of a template's fixed words that a refinement of it keeps
 
@@ -121,13 +121,18 @@ def refine(state: ClusterState) -> None:
 
 def tighten(state: ClusterState) -> Template | None:
     """Return the newest version without the slots whose values are all the same, or share more than was thought."""
-    state.loosened = False
     current = state.versions[-1].template
     texts = [sample.text for sample in state.samples() if sample.reading == CURRENT]
     if len(texts) < KEPT_APART_MIN:
         return None
-    learnt = learn(texts, current)
-    return learnt if compare(current, learnt).gained and all(learnt.parse(text) is not None for text in texts) else None
+    # What those that left had in common with the rest may be cut at the wrong places.
+    for known in (None, current) if state.loosened else (current,):
+        learnt = learn(texts, known)
+        if compare(current, learnt).gained and all(learnt.parse(text) is not None for text in texts):
+            state.loosened = False
+            return learnt
+    state.loosened = False
+    return None
 
 
 def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
