@@ -11,6 +11,7 @@ from itertools import chain
 from streams.prompts.clustering.cluster import Cluster
 from streams.prompts.clustering.match import Candidate, explains_better, match
 from streams.prompts.clustering.moves import Moves
+from streams.prompts.clustering.sketch import anchors
 
 RIVAL_PERCENT = 60  # of a cluster's constants: sharing so many makes its members worth a look
 
@@ -43,13 +44,20 @@ def claim(moves: Moves, cluster: Cluster) -> None:
 
 
 def evict(moves: Moves, cluster: Cluster) -> None:
-    """Let members go that do not hold the constants (any more)."""
+    """Let members go that do not hold the constants (any more), or begin and end as those of another cluster do."""
     state = moves.state
+    left = False
     for kept in cluster.sample():
         if cluster.ordinal not in state.clusters or kept.home != cluster.ordinal:
             return
-        if Candidate(state, cluster, kept.shingles).covers:
+        here = Candidate(state, cluster, kept.shingles)
+        if here.covers and anchors(here.shared) == cluster.anchors:
             continue
         better = match(state, kept.sketch, kept.vector).chosen
         target = better.cluster if better is not None and not better.cluster.retired else None
+        if target is cluster or (here.covers and target is None):
+            continue
+        left = True
         moves.move(kept, target, "does not hold the constants that its cluster has by now")
+    if left and cluster.ordinal in state.clusters:
+        moves.learn(cluster)

@@ -17,6 +17,7 @@ from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.layout import Layout, lay
 from streams.prompts.clustering.match import CONTAINED_PERCENT, Candidate, score
 from streams.prompts.clustering.moves import Moves
+from streams.prompts.clustering.phrases import is_phrase
 from streams.prompts.clustering.policy import BIT, Policy
 from streams.prompts.clustering.sketch import anchors
 from streams.prompts.clustering.state import State
@@ -43,7 +44,9 @@ def found(moves: Moves, newcomer: Kept, current: Candidate | None) -> Cluster | 
     best: _Proposal | None = None
     for part in neighbourhood.proposals():
         proposal = _examine(neighbourhood, part, current)
-        if proposal is not None and (best is None or proposal.score > best.score):
+        if proposal is None or (best is not None and proposal.score <= best.score):
+            continue
+        if not is_phrase([*proposal.witnesses, newcomer], proposal.constants):
             best = proposal
     if best is None:
         return None

@@ -46,54 +46,69 @@ def lay(order: list[int], group: AbstractSet[int], constants: AbstractSet[int]) 
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
-    """One gap between constants that a group fills: its length in tokens, and the constant tokens on both sides.
+class Gap:
+    """A stretch between constants in which shingles of a group lie.
 
-    `before` are the marks and line breaks that stand before it, or the word; empty at the start of the prompt.
+    `before` are the marks and line breaks that the stretch follows, or the word; empty at the start of the prompt.
+    `own` counts the group's shingles in it, `content` is its text.
     """
 
     before: list[str]
     after: str | None
-    length: int
+    own: int
+    content: str
+
+    @property
+    def labelled(self) -> bool:
+        """Whether a label, a quotation mark or a bracket opens the stretch."""
+        return any(token in OPENING for token in self.before) and self._ends
 
     @property
     def delimited(self) -> bool:
         """Whether the text around says that a value stands here: a label, a quotation, a line of its own."""
         if not self.before:
             return self.after is not None and self.after[0] == "\n"
-        opened = any(token in OPENING or token[0] == "\n" for token in self.before)
-        return opened and (self.after is None or not self.after[0].isalnum())
+        return self.labelled or (any(token[0] == "\n" for token in self.before) and self._ends)
+
+    @property
+    def _ends(self) -> bool:
+        return self.after is None or not self.after[0].isalnum()
 
 
-def fills(text: str, group: AbstractSet[int], constants: AbstractSet[int], unique: AbstractSet[int]) -> list[Fill]:
-    """Return the gaps that `group` fills in a text; `unique` are the shingles that its sketch knows.
+def gaps(text: str, group: AbstractSet[int], constants: AbstractSet[int], unique: AbstractSet[int]) -> list[Gap]:
+    """Return the stretches between constants that hold shingles of `group`; `unique` are those its sketch knows.
 
-    One or two constants amid a fill are a turn of phrase that two values happen to share.
+    One or two constants amid a stretch are a turn of phrase that two values happen to share.
     """
-    places = [(token, shingle) for token, shingle in located(text) if shingle in unique]
-    spans: list[list[int]] = []
-    pending = SEAM  # constants since the last span
+    places = located(text)
+    found: list[Gap] = []
+    start = end = own = 0
+    pending = SEAM  # constants since the last change
     for place, (_, shingle) in enumerate(places):
         if shingle in constants:
             pending += 1
-        elif shingle in group:
+        elif shingle in unique:
             if pending >= SEAM:
-                spans.append([place, place])
-            spans[-1][1] = place
+                if own:
+                    found.append(_gap(places, start, end, own))
+                start, own = place, 0
             pending = 0
-    # A shingle's middle token is constant still where a group sets in, and again where it ends.
-    return [
-        Fill(
-            _before(places, start),
-            places[end][0] if end + 1 < len(places) else None,
-            end - start + 1,
-        )
-        for start, end in spans
-    ]
+            end = place
+            own += shingle in group
+    if own:
+        found.append(_gap(places, start, end, own))
+    return found
+
+
+def _gap(places: list[tuple[str, int]], start: int, end: int, own: int) -> Gap:
+    # A shingle's middle token is constant still where a stretch sets in, and again where it ends.
+    after = places[end][0] if end + 1 < len(places) else None
+    content = " ".join(token for token, _ in places[start + 1 : end])
+    return Gap(_before(places, start), after, own, content)
 
 
 def _before(places: list[tuple[str, int]], start: int) -> list[str]:
-    """Return the token that a fill follows, with the marks before it where it is one: values may begin alike."""
+    """Return the token that a stretch follows, with the marks before it where it is one: values may begin alike."""
     before: list[str] = []
     for token, _ in reversed(places[max(0, start - MARKS_MAX + 1) : start + 1] if start else []):
         if token[0].isalnum() and before:

@@ -9,16 +9,15 @@ variant of a template goes on being used, while a value that repeated for a whil
 from __future__ import annotations
 
 from streams.prompts.clustering.cluster import Cluster
-from streams.prompts.clustering.layout import Fill, Layout, fills, lay
+from streams.prompts.clustering.layout import Layout, gaps, lay
 from streams.prompts.clustering.moves import Moves
 from streams.prompts.clustering.policy import BIT
 from streams.prompts.clustering.sketch import anchors
+from streams.prompts.clustering.splitting import holds_parts
+from streams.prompts.clustering.values import FILLS_MAX, are_values
 
 NEIGHBOURS_MAX = 12  # clusters compared for a merge
 MEMBERS_LOOKED_AT = 3  # newest members whose text is laid over the constants
-DISTINCTIVE_BITS = 40  # constants that say by themselves which template a prompt was filled from
-FILLS_MAX = 3  # gaps whose values may go together: a document with its title and its date
-WORD_FILL_MAX = 5  # shingles that a word or two change
 STALLED_GAPS = 5  # times its usual gap that a cluster was not fed: by chance once in 150 (e^5)
 
 
@@ -35,7 +34,10 @@ def merge(moves: Moves, cluster: Cluster) -> Cluster:
         if other.retired or len(shared) < policy.constants_min or weight < policy.evidence_bits * BIT:
             continue
         values = anchors(shared) and all(_differs_in_values(moves, one, shared, weight) for one in (cluster, other))
-        if values or _is_stalled_offshoot(moves, cluster, other, weight):
+        stalled = _is_stalled_offshoot(moves, cluster, other, weight)
+        if values and not stalled and holds_parts(moves, [*cluster.sample(), *other.sample()], shared):
+            continue
+        if values or stalled:
             older, younger = sorted((cluster, other), key=lambda one: one.ordinal)
             moves.absorb(older, younger, shared)
             return older
@@ -49,35 +51,27 @@ def _is_stalled_offshoot(moves: Moves, one: Cluster, other: Cluster, weight: int
     """
     state, policy = moves.state, moves.state.policy
     small, large = sorted((one, other), key=lambda cluster: (cluster.size, -cluster.ordinal))
-    if small.size >= policy.tentative_below or weight < DISTINCTIVE_BITS * BIT:
+    if small.size >= policy.tentative_below or weight < policy.distinctive_bits * BIT:
         return False
     if 100 * weight < policy.cover_percent * state.evidence.weigh(large.signature):
         return False
     own, shared = small.signature - large.signature, small.signature & large.signature
     for kept in small.sample()[-MEMBERS_LOOKED_AT:]:
-        gaps = fills(kept.prompt.text, own, shared, kept.shingles)
-        if len(gaps) > FILLS_MAX or any(not gap.before and not gap.delimited for gap in gaps):
+        filled = gaps(kept.prompt.text, own, shared, kept.shingles)
+        if len(filled) > FILLS_MAX or any(not gap.before and not gap.delimited for gap in filled):
             return False
     numbers = sorted(small.kept)
     return (state.now - numbers[-1]) * len(numbers) > STALLED_GAPS * (numbers[-1] - numbers[0])
 
 
 def _differs_in_values(moves: Moves, cluster: Cluster, shared: frozenset[int], weight: int) -> bool:
-    """Tell whether what a cluster has beside the shared constants is the value of a slot."""
+    """Tell whether what a cluster has beside the shared constants are values of slots."""
     state = moves.state
     own = cluster.signature - shared
-    newest = cluster.sample()[-MEMBERS_LOOKED_AT:]
-    if 2 * weight >= state.evidence.weigh(cluster.signature) and all(
-        lay(kept.sketch.order, own, shared) is Layout.VALUE for kept in newest
-    ):
+    if not own:
         return True
-    if weight < DISTINCTIVE_BITS * BIT:
-        return False
-    return all(_all_values(fills(kept.prompt.text, own, shared, kept.shingles)) for kept in newest)
-
-
-def _all_values(gaps: list[Fill]) -> bool:
-    """A value may be heavier than the template, if delimiters say that it is one; one word may stand without them."""
-    large = [gap for gap in gaps if gap.length > WORD_FILL_MAX]
-    inner = all(gap.before and gap.after is not None for gap in gaps if gap.length <= WORD_FILL_MAX)
-    return len(large) <= FILLS_MAX and inner and all(gap.delimited for gap in large)
+    newest = cluster.sample()[-MEMBERS_LOOKED_AT:]
+    light = 2 * weight >= state.evidence.weigh(cluster.signature)
+    if light and all(lay(kept.sketch.order, own, shared) is Layout.VALUE for kept in newest):
+        return True
+    return are_values(moves, newest, own, shared)

@@ -47,6 +47,8 @@ class Moves:
         else:
             state.drop_member(source, kept)
             source.release(kept.vector)
+            if source.size <= LEARN_ALWAYS_MAX:
+                source.check_at = 0  # what it learnt may have been the leaving prompt's
             state.resize(source, -1)
         structure = Candidate(state, target, kept.shingles).share if target else 0.0
         self._journal.moved(kept, source.cluster_id if source else None, target, reason, structure)
@@ -69,13 +71,16 @@ class Moves:
         for kept in sorted(members, key=lambda kept: kept.number):
             self.move(kept, cluster, reason)
         self.learn(cluster)
+        cluster.check_at = cluster.size
+        state.refresh(cluster)
         return cluster
 
-    def dissolve(self, cluster: Cluster, newest: Prompt) -> None:
-        """Close a cluster that lost its members; what is left of its sample waits again."""
+    def dissolve(
+        self, cluster: Cluster, newest: Prompt, reason: str = "its prompts are explained better by other clusters"
+    ) -> None:
+        """Close a cluster; what is left of its sample waits again."""
         if cluster.ordinal not in self.state.clusters:
             return
-        reason = "its prompts are explained better by other clusters"
         left = cluster.sample()
         for kept in left:
             self.state.drop_member(cluster, kept)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-ALGORITHM = "structure-1"  # named in every decision record; change it with any rule below
+ALGORITHM = "structure-2"  # named in every decision record; change it with any rule below
 BIT = 1024  # one bit of evidence in fixed point
 
 
@@ -24,6 +24,7 @@ class Policy:
     keep_percent: int = 90  # of the kept members that must hold a shingle for it to be a constant
     constants_min: int = 3  # fewer shingles than this are a turn of phrase, not a template
     evidence_bits: int = 10  # constants lighter than this are shared by chance once in 1,000 pairs
+    distinctive_bits: int = 40  # constants this heavy say by themselves which template a prompt was filled from
 
     # Gate two: meaning.
     meaning_min: float = 0.85  # cosine to the centroid; calibrated per embedder

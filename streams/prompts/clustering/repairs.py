@@ -11,10 +11,11 @@ from __future__ import annotations
 from streams.prompts.clustering.claiming import claim, evict
 from streams.prompts.clustering.cluster import Cluster
 from streams.prompts.clustering.merging import merge
-from streams.prompts.clustering.moves import LEARNING_MEMBERS_MAX, Moves
+from streams.prompts.clustering.moves import LEARN_ALWAYS_MAX, LEARNING_MEMBERS_MAX, Moves
+from streams.prompts.clustering.phrases import is_phrase
 from streams.prompts.clustering.splitting import split
 
-CHECK_GROWTH_MIN = 4  # members between two repairs of a cluster: a third of its size, within these bounds
+CHECK_GROWTH_MIN = 2  # members between two repairs of a cluster: a third of its size, within these bounds
 CHECK_GROWTH_MAX = 256
 
 
@@ -22,6 +23,11 @@ def repair(moves: Moves, cluster: Cluster) -> None:
     """Do one slice of repair work."""
     state = moves.state
     ordinal = cluster.ordinal
+    if cluster.size == len(cluster.kept) and is_phrase(cluster.sample(), cluster.signature):
+        moves.dissolve(cluster, cluster.sample()[-1].prompt, "what its prompts share is a turn of phrase")
+        return
+    if cluster.size <= LEARN_ALWAYS_MAX:
+        moves.learn(cluster)
     evict(moves, cluster)
     if ordinal in state.clusters:
         split(moves, cluster)

@@ -15,9 +15,10 @@ from itertools import chain
 from schemas.prompts import ClusterChangeKind
 from streams.prompts.clustering.claiming import claim
 from streams.prompts.clustering.cluster import Cluster, Kept
-from streams.prompts.clustering.layout import Layout, fills, lay
+from streams.prompts.clustering.layout import Layout, gaps, lay
 from streams.prompts.clustering.moves import Moves, constants
 from streams.prompts.clustering.sketch import STARTS
+from streams.prompts.clustering.values import are_values
 
 SPLIT_MEMBERS_MIN = 6
 SAME_GROUP_PERCENT = 80  # of the members of two shingles that must be the same for one group
@@ -38,7 +39,7 @@ def split(moves: Moves, cluster: Cluster) -> None:
     sample = cluster.sample()
     if len(sample) < SPLIT_MEMBERS_MIN:
         return
-    chosen = _openings(moves, cluster, sample) or _chosen(moves, cluster, sample)
+    chosen = _openings(moves, cluster, sample) or _chosen(moves, cluster.signature, sample)
     if not chosen:
         return
     rest = ((1 << len(sample)) - 1) & ~_union(chosen)
@@ -60,9 +61,14 @@ def split(moves: Moves, cluster: Cluster) -> None:
         moves.learn(cluster, anew=True)
 
 
-def _chosen(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[int]:
+def holds_parts(moves: Moves, sample: list[Kept], signature: frozenset[int]) -> bool:
+    """Tell whether prompts with these constants in common would be split."""
+    return len(sample) >= SPLIT_MEMBERS_MIN and bool(_chosen(moves, signature, sample))
+
+
+def _chosen(moves: Moves, signature: frozenset[int], sample: list[Kept]) -> list[int]:
     policy = moves.state.policy
-    parts = _parts(moves, cluster, sample)
+    parts = _parts(moves, signature, sample)
     covered = _union([part.members for part in parts]).bit_count()
     partition = 100 * covered >= policy.closed_percent * len(sample)
     wordings = (
@@ -97,16 +103,15 @@ def _openings(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[int]:
     for members in parts:
         holders = _members(sample, members)
         own = constants(holders, policy.keep_percent) - cluster.signature
-        first = fills(holders[0].prompt.text, own, cluster.signature, holders[0].shingles)[:1]
+        first = gaps(holders[0].prompt.text, own, cluster.signature, holders[0].shingles)[:1]
         if first and not first[0].before and first[0].after is not None and first[0].after.isalnum():
             going_on += members.bit_count()
     return parts if 2 * going_on >= len(sample) else []
 
 
-def _parts(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[_Part]:
+def _parts(moves: Moves, signature: frozenset[int], sample: list[Kept]) -> list[_Part]:
     """Return disjoint parts of the sample that share constants beyond the cluster's, heaviest first."""
     state, policy = moves.state, moves.state.policy
-    signature = cluster.signature
     base = max(1, state.evidence.weigh(signature))
     found = []
     for members, group in _groups(sample, signature, policy.group_members_min):
@@ -120,7 +125,7 @@ def _parts(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[_Part]:
         if 100 * weight < policy.group_weight_percent * base and not heavy:
             continue
         layout = min(lay(kept.sketch.order, group, signature) for kept in holders[:3])
-        if layout is Layout.VALUE:
+        if layout is Layout.VALUE or are_values(moves, holders[:3], group, signature):
             continue
         found.append((weight * len(holders), members, heavy, layout))
     found.sort(key=lambda part: (-part[0], part[1]))
