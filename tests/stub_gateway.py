@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 SILENCE = -1
 
@@ -54,7 +54,7 @@ class StubGateway:
         """Answer every request the same."""
         self.answer = lambda _: (status, body, headers or {})
 
-    def __enter__(self) -> StubGateway:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -157,14 +157,25 @@ class Pipeline:
 
     def metric(self, name: str) -> dict[str, float]:
         """Return the samples of one of the worker's counters by the value of its first label."""
-        lines = [json.loads(line) for line in self.local.log(WORKER).read_text().splitlines() if line.startswith("{")]
-        url = next(line["metrics"] for line in reversed(lines) if "metrics" in line)
         return {
             next(iter(sample.labels.values()), ""): sample.value
-            for family in text_string_to_metric_families(httpx.get(url).text)
+            for family in text_string_to_metric_families(httpx.get(self.url("/metrics")).text)
             for sample in family.samples
             if sample.name == f"promptloom_{name}_total"
         }
+
+    def url(self, path: str) -> str:
+        """Return the address of a page of the worker's health server."""
+        lines = [json.loads(line) for line in self.local.log(WORKER).read_text().splitlines() if line.startswith("{")]
+        metrics: str = next(line["metrics"] for line in reversed(lines) if "metrics" in line)
+        return metrics.removesuffix("/metrics") + path
+
+    def unready(self) -> dict[str, str]:
+        """Return by place why the worker's work does not move; empty = it is ready."""
+        answer = httpx.get(self.url("/ready"))
+        reasons: dict[str, str] = answer.json()["reasons"]
+        assert (answer.status_code == httpx.codes.OK) == (not reasons)
+        return reasons
 
 
 @contextmanager
