@@ -17,6 +17,7 @@ from tests.chaos.watch import Mark, Side
 STREAM: Side = "stream"
 # Segments roll every second and are cleaned as soon as anything in them is outdated; the cleaner looks every 15 s.
 COMPACTING = {"segment.ms": "1000", "min.cleanable.dirty.ratio": "0.01", "delete.retention.ms": "1000"}
+CONFIGURED_WITHIN_S = 30.0
 COMPACTED_WITHIN_S = 75.0
 COMPACTED_SHARE_MAX = 0.7  # of the records that were there
 POLL_S = 2.0
@@ -38,8 +39,9 @@ class ChangelogsCompacted:
 def _configure(rig: Rig, entries: dict[str, str]) -> None:
     changes = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in entries.items()]
     resources = [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=changes) for topic in rig.changelogs]
-    for future in AdminClient(rig.connection).incremental_alter_configs(resources).values():
-        future.result()
+    admin = AdminClient(rig.connection)  # must outlive its answers
+    for future in admin.incremental_alter_configs(resources).values():
+        future.result(timeout=CONFIGURED_WITHIN_S)
 
 
 def _await_compaction(rig: Rig) -> None:
