@@ -50,6 +50,7 @@ class Run:
         *,
         split: Split | None = None,
         unit_records_max: int = 8,
+        stage_records_max: int | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.producer = RecordingProducer()
@@ -57,7 +58,7 @@ class Run:
         self.view = View()
         around = Surroundings("app", unit_records_max, 0.0, 0.01, DEAD_LETTERS, observer or NullObserver(), 0.001)
         self.session = Session(
-            Stage("stage", TOPIC, handler, split),
+            Stage("stage", TOPIC, handler, split, stage_records_max),
             PARTITION,
             0,
             self.producer,  # type: ignore[arg-type]

@@ -295,3 +295,15 @@ async def test_state_of_another_format_stops_the_worker_instead_of_refusing_ever
     assert isinstance(run.failures[0], StateIncompatible)
     assert run.producer.sent == []
     await run.session.close()
+
+
+@pytest.mark.parametrize(("of_the_stage", "largest"), [(None, 4), (2, 2), (9, 4)])
+async def test_a_stage_may_ask_for_smaller_units_than_others(of_the_stage: int | None, largest: int) -> None:
+    sizes: list[int] = []
+
+    async def handle(unit: Unit) -> None:
+        sizes.append(len(unit.records))
+
+    run = Run(handle, [b""] * 12, unit_records_max=4, stage_records_max=of_the_stage)
+    await run.through(12)
+    assert max(sizes) == largest
