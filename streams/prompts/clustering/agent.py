@@ -9,7 +9,8 @@ Guarantee  Exactly once inside Kafka: rows, frames and offset commit together. A
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -19,12 +20,12 @@ from schemas.errors import ConflictingDuplicate, UndecodableRecord
 from schemas.prompts import ClusteredFrame, ClusteredStep, EmbeddedFrame
 from schemas.topics import PROMPTS_CLUSTERED, PROMPTS_EMBEDDED
 from streams.engine import frames
-from streams.engine.ports import Handler, Record, StateView, Table, Unit, WriterSchemas
+from streams.engine.ports import Handler, Piece, Record, Split, StateView, Table, Unit, WriterSchemas
 from streams.engine.tenant_cache import Row, TenantCache
 from streams.prompts import ingest
 from streams.prompts.clustering.logic import Clustering
 from streams.prompts.clustering.policy import Policy
-from streams.prompts.clustering.rows import TABLES
+from streams.prompts.clustering.rows import FORMAT, TABLES
 
 STAGE = "clustering"
 # Kept prompts held by all engines of a worker, at up to 10 KB each with sketch and indexes: about 1 GB.
@@ -35,9 +36,9 @@ STEP_BYTES = 1_200  # decision, reasoning and ids of a step, beside its prompt
 class Engine(Protocol):
     """What this room needs of the engine."""
 
-    def stage(self, name: str, source_topic: str, handler: Handler) -> object: ...
+    def stage(self, name: str, source_topic: str, handler: Handler, *, split: Split | None = None) -> object: ...
 
-    def table(self, name: str, *, owner: str) -> Table: ...
+    def table(self, name: str, *, owner: str, row_format: int = 1) -> Table: ...
 
     def views(self, topic: str) -> StateView: ...
 
@@ -45,7 +46,7 @@ class Engine(Protocol):
 def attach(engine: Engine, *, policy: Policy, schemas: WriterSchemas) -> None:
     """Attach the stage that groups prompts into clusters."""
     source = PROMPTS_EMBEDDED.name
-    tables = {name: engine.table(name, owner=source) for name in TABLES}
+    tables = {name: engine.table(name, owner=source, row_format=FORMAT) for name in TABLES}
 
     def build(tenant: str, rows: list[Row], embedder: str, dimension: int) -> Clustering:
         return Clustering(tenant, policy, embedder, dimension, rows)
@@ -63,7 +64,7 @@ def attach(engine: Engine, *, policy: Policy, schemas: WriterSchemas) -> None:
             tenants.forget(unit.partition)
             raise
 
-    engine.stage(STAGE, source, cluster)
+    engine.stage(STAGE, source, cluster, split=_pieces)
 
 
 def _decide(
@@ -95,6 +96,16 @@ async def _frames(unit: Unit, record: Record, schemas: WriterSchemas) -> list[Em
     except UndecodableRecord as error:
         unit.dead_letter(record, error, stage=STAGE)
         return []
+
+
+def _pieces(record: Record) -> Sequence[Piece]:
+    """Return each prompt of a frame as a frame of its own, and as it was received."""
+    frame = frames.decode(EmbeddedFrame, record.value or b"")
+    pieces = []
+    for moderated, vector in zip(frame.prompts, _vectors(frame), strict=True):
+        alone = frame.model_copy(update={"vectors": vector.tobytes(), "prompts": (moderated,)})
+        pieces.append(Piece(replace(record, value=frames.encode(alone)), ingest.as_received(moderated.prompt)))
+    return pieces
 
 
 def _vectors(frame: EmbeddedFrame) -> NDArray[np.float32]:
