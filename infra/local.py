@@ -1,8 +1,9 @@
 """The whole pipeline on this machine: workers and a sink as child processes.
 
 What the demo, the bench and the end-to-end tests run. A child is the very command a person would
-start (`promptloom worker`, `promptloom sink`), told by environment variables where the services are,
-and it ends with this process however that ends.
+start (`promptloom worker`, `promptloom sink`; a bench may put a module of its own in the worker's
+place), told by environment variables where the services are, and it ends with this process however
+that ends.
 """
 
 from __future__ import annotations
@@ -29,10 +30,18 @@ class ChildEnded(PromptloomError):
 class LocalPipeline:
     """Workers and a sink beside this process; leaving the context stops them."""
 
-    def __init__(self, environment: Mapping[str, str], log_folder: Path, *, workers: int = 1) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        log_folder: Path,
+        *,
+        workers: int = 1,
+        worker_module: str = "streams.cli",
+    ) -> None:
         self._log_folder = log_folder
         self._environment = environment
         self._names = [f"worker-{number}" for number in range(1, workers + 1)] + ["sink"]
+        self._modules = {"worker": worker_module, "sink": "streams.cli"}
         self.children: dict[str, Child] = {}
 
     def __enter__(self) -> LocalPipeline:
@@ -48,7 +57,8 @@ class LocalPipeline:
 
     def start(self, name: str) -> None:
         """Start a worker or the sink by the name it has in `children`."""
-        command = [sys.executable, "-m", "streams.cli", name.partition("-")[0]]
+        kind = name.partition("-")[0]
+        command = [sys.executable, "-m", self._modules[kind], kind]
         self.children[name] = spawn(
             command,
             log=self.log(name),

@@ -53,7 +53,7 @@ def _measured(folder: Path, prompts: int, baseline_prompts: int, console: Consol
     folder.chmod(0o755)  # the embedded database does not run as root
     settings = load()
     with start(folder / "data", settings.cache_dir) as services:
-        settings = _placed(settings, services.addresses.bootstrap_servers, services.addresses.postgres_dsn, folder)
+        settings = placed(settings, services.addresses.bootstrap_servers, services.addresses.postgres_dsn, folder)
         results = []
         for run, amount in ((promptloom, prompts), (baseline, baseline_prompts)):
             console.print(f"[dim]measuring {run.__name__}: {amount:,} prompts, then {STEADY_SECONDS} s steady[/dim]")
@@ -63,7 +63,7 @@ def _measured(folder: Path, prompts: int, baseline_prompts: int, console: Consol
     return results[0], results[1]
 
 
-def _placed(settings: Settings, bootstrap_servers: str, postgres_dsn: str, folder: Path) -> Settings:
+def placed(settings: Settings, bootstrap_servers: str, postgres_dsn: str, folder: Path) -> Settings:
     """Return the settings with the addresses of this run's services."""
     return settings.model_copy(
         update={

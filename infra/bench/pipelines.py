@@ -53,8 +53,8 @@ class Running:
 
 
 @contextmanager
-def promptloom(settings: Settings, folder: Path) -> Iterator[Running]:
-    """Run one worker and one sink."""
+def promptloom(settings: Settings, folder: Path, *, worker_module: str = "streams.cli") -> Iterator[Running]:
+    """Run one worker and one sink; `worker_module` takes the worker's place."""
     Admin(settings.kafka).create(TOPICS, partitions=settings.kafka.partitions, replication_factor=1)
     metrics_ports = ports.choose(2, (), folder)
     environment = environment_of(
@@ -63,7 +63,7 @@ def promptloom(settings: Settings, folder: Path) -> Iterator[Running]:
         PROMPTLOOM_METRICS__WORKER_PORT=str(metrics_ports[0]),
         PROMPTLOOM_METRICS__SINK_PORT=str(metrics_ports[1]),
     )
-    with LocalPipeline(environment, folder / "promptloom") as local:
+    with LocalPipeline(environment, folder / "promptloom", worker_module=worker_module) as local:
         pids = tuple(child.identity.pid for child in local.children.values())
         yield Running("promptloom", PROMPTS.name, "prompts", pids, local.check, metrics_ports)
 

@@ -31,8 +31,9 @@ from schemas.errors import ServiceError, ServiceRefused, ServiceUnavailable, Set
 from schemas.topics import Topic
 from streams.engine import app as faust_app
 from streams.engine.dead_letter import DeadLetters
+from streams.engine.exactly_once.producer import TransactionalProducer
 from streams.engine.exactly_once.sessions import Sessions
-from streams.engine.exactly_once.stage import Stage, Surroundings
+from streams.engine.exactly_once.stage import NewProducer, Stage, Surroundings
 from streams.engine.health import Vitals
 from streams.engine.limits import EXIT_CODE_STUCK, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, STOP_SECONDS_MAX
 from streams.engine.ports import Handler, NullObserver, Observer, Split, StateView, Table
@@ -53,6 +54,7 @@ class Engine:
         *,
         dead_letters: str = "dead-letters",
         observer: Observer | None = None,
+        new_producer: NewProducer = TransactionalProducer,
     ) -> None:
         self._settings = settings.engine
         self._state_folder = settings.data_dir.expanduser() / "state" / settings.engine.app_id
@@ -60,6 +62,7 @@ class Engine:
         self._connection = connection
         self._dead_letters = dead_letters
         self._observer = observer or NullObserver()
+        self._new_producer = new_producer
         self._stages: dict[str, Stage] = {}  # by topic
         self._tables: dict[str, ChangelogTable] = {}
         self._views: defaultdict[str, View] = defaultdict(View)  # by topic
@@ -241,6 +244,7 @@ class Engine:
             dead_letters=dead_letters,
             observer=self._observer,
             store=store,
+            new_producer=self._new_producer,
         )
         return Sessions(self._stages, tables, self._views, around, self._connection, self._fail)
 

@@ -26,22 +26,23 @@ from connectors.portkey.chat import PortkeyChat
 from schemas.topics import DEAD_LETTERS, PROMPTS, TOPICS
 from streams.engine import frames, health
 from streams.engine.engine import Engine
+from streams.engine.exactly_once.producer import TransactionalProducer
+from streams.engine.exactly_once.stage import NewProducer
 from streams.engine.metrics import Metrics
 from streams.engine.ports import Embedder, LanguageModel, Moderator, Observer
 from streams.engine.settings import Settings
-from streams.prompts import ingest, topology
+from streams.prompts import calibrated, ingest, topology
 from streams.prompts.canonicalization.logic import Policy as CanonicalizationPolicy
-from streams.prompts.clustering.policy import Policy as ClusteringPolicy
 from streams.prompts.moderation.logic import Policy as ModerationPolicy
 
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, *, new_producer: NewProducer = TransactionalProducer) -> None:
     """Run a worker until it is told to stop."""
     started = time.monotonic()
     metrics = Metrics(topology.COUNTERS)
-    engine = build(settings, metrics)
+    engine = build(settings, metrics, new_producer=new_producer)
     port = None
     if settings.metrics.enabled:
         port = health.serve(settings.metrics.host, settings.metrics.worker_port, metrics.registry, engine.vitals)
@@ -52,6 +53,7 @@ def run(settings: Settings) -> None:
             "brokers": settings.kafka.bootstrap_servers,
             "embedder": settings.embedding.embedder,
             "moderator": settings.moderation.moderator,
+            "refinement": settings.refinement.model or "off",
             "metrics": f"http://{settings.metrics.host}:{port}/metrics" if port else "off",
             "start_seconds": round(time.monotonic() - started, 2),
         },
@@ -61,13 +63,24 @@ def run(settings: Settings) -> None:
 
 
 def build(
-    settings: Settings, observer: Observer, *, moderator: Moderator | None = None, embedder: Embedder | None = None
+    settings: Settings,
+    observer: Observer,
+    *,
+    moderator: Moderator | None = None,
+    embedder: Embedder | None = None,
+    new_producer: NewProducer = TransactionalProducer,
 ) -> Engine:
     """Return an engine with all agents attached; nothing runs yet.
 
     A moderator or embedder given here is used instead of the one the settings name.
     """
-    engine = Engine(settings, aiokafka_configuration(settings.kafka), dead_letters=DEAD_LETTERS.name, observer=observer)
+    engine = Engine(
+        settings,
+        aiokafka_configuration(settings.kafka),
+        dead_letters=DEAD_LETTERS.name,
+        observer=observer,
+        new_producer=new_producer,
+    )
     lookup = SchemaLookup(SchemaTopic(settings.kafka), registry_at(settings.kafka.schema_registry_url))
     moderation = settings.moderation
     topology.build(
@@ -80,7 +93,7 @@ def build(
             moderation=ModerationPolicy(
                 moderation.policy_version, moderation.threshold, moderation.thresholds, moderation.tenants
             ),
-            clustering=ClusteringPolicy(),
+            clustering=calibrated.policy_of(settings),
             canonicalization=CanonicalizationPolicy(),
             partitions=settings.kafka.partitions,
             language_model=language_model_of(settings),

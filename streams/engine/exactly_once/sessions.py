@@ -197,7 +197,7 @@ class Sessions:
     async def _open(self, group: Group, sources: Sequence[Source]) -> None:
         started_at = time.monotonic()
         ids = {source: f"{self._around.group}-{source[0]}-{source[1]}" for source in sources}
-        producers = {source: TransactionalProducer(ids[source], self._connection) for source in sources}
+        producers = {source: self._around.new_producer(ids[source], self._connection) for source in sources}
         try:
             await self._hanging.look(ids.values())
             held = await _gather([partial(self._fence, producer) for producer in producers.values()])

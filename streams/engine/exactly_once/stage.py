@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from streams.engine.dead_letter import DeadLetters
+from streams.engine.exactly_once.producer import TransactionalProducer
 from streams.engine.limits import HOLD_SECONDS_MIN
 from streams.engine.ports import Handler, Observer, Split
 from streams.engine.store import NoStore, Store
+
+# Makes the producer of a transactional id. A bench passes another, to tell what transactions cost.
+NewProducer = Callable[[str, Mapping[str, Any]], TransactionalProducer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +42,4 @@ class Surroundings:
     observer: Observer
     hold_s_min: float = HOLD_SECONDS_MIN
     store: Store = field(default_factory=NoStore)
+    new_producer: NewProducer = TransactionalProducer
