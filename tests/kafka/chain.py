@@ -46,6 +46,7 @@ class Chain:
     unit_pause_s: float = 0.0
     instance: str = ""  # static membership
     state_folder: str = ""  # state is kept on disk where there is one
+    replicas: int = 1
 
     def __post_init__(self) -> None:
         self.settings = Settings(
@@ -92,7 +93,7 @@ class Chain:
             for name in ("in", "mid", "out", "dead-letters")
         ]
         Admin(self.settings.kafka).create(
-            [*topics, *engine.changelog_topics()], partitions=PARTITIONS, replication_factor=1
+            [*topics, *engine.changelog_topics()], partitions=PARTITIONS, replication_factor=self.replicas
         )
 
     def worker(self, instance: str = "") -> subprocess.Popen[bytes]:
