@@ -90,6 +90,13 @@ ORDER BY tenant
 LIMIT $3
 """
 
+NEWEST_TEXTS = """
+SELECT text FROM prompts
+WHERE tenant = $1 AND moderation_status = 'allowed'
+ORDER BY received_at DESC, prompt_partition DESC, prompt_offset DESC
+LIMIT $2
+"""
+
 CHAIN = """
 SELECT sequence, current, cluster_id::text, previous_cluster_id::text, similarity, confidence, reasoning,
     decision::text AS decision_json, template_version, slots::text AS slots_json, raw

@@ -222,6 +222,11 @@ class Reader:
                 for row in rows
             ]
 
+    async def texts(self, *, tenant: str, limit: int) -> list[str]:
+        """Return the newest prompts of a tenant that moderation allowed, oldest first."""
+        async with self._database.connected("reading prompts") as connection:
+            return [row[0] for row in reversed(await connection.fetch(queries.NEWEST_TEXTS, tenant, limit))]
+
     async def stats(self, *, since: datetime = EVER) -> Stats:
         """Return the catalogue in numbers, all of one moment; latencies and span of prompts received since then."""
         async with (

@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "why": "catalogue",
     "stats": "catalogue",
     "mine": "mine",
+    "calibrate": "calibrate",
     "config": "config",
 }
 

@@ -29,11 +29,12 @@ def mine(source: Path, out: Path, events: Path | None, *, moderate: bool, quiet:
     """
     from connectors.embedders.wordllama import WordllamaEmbedder
     from streams.engine.settings import load
+    from streams.prompts.calibrated import policy_of
     from streams.prompts.mine import Miner, event_line, json_line
 
     settings = load()
     embedder = WordllamaEmbedder(chunk_chars=settings.embedding.chunk_chars, chunks_max=settings.embedding.chunks_max)
-    miner = Miner(source, embedder, embedder.encode, _judge() if moderate else None)
+    miner = Miner(source, embedder, embedder.encode, _judge() if moderate else None, policy_of(settings))
     with ExitStack() as files:
         bar = files.enter_context(_progress(source, quiet=quiet))
         event_file = files.enter_context(events.open("wb")) if events else None

@@ -79,6 +79,12 @@ class RefinementSettings(Section):
     )
 
 
+class ClusteringSettings(Section):
+    calibration: str = Field(
+        "", description="file `promptloom calibrate` writes, the same for all workers; empty = one in data_dir"
+    )
+
+
 class EngineSettings(Section):
     app_id: str = "promptloom"
     unit_records_max: int = Field(FRAME_PROMPTS_MAX, ge=1, le=4096, description="records in one unit of work")
@@ -124,6 +130,7 @@ class Settings(BaseSettings):
     moderation: ModerationSettings = ModerationSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     refinement: RefinementSettings = RefinementSettings()
+    clustering: ClusteringSettings = ClusteringSettings()
     engine: EngineSettings = EngineSettings()
     metrics: MetricsSettings = MetricsSettings()
     logging: LoggingSettings = LoggingSettings()
