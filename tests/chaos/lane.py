@@ -38,11 +38,11 @@ class Struck:
 class Lane:
     """Faults in order; `struck` fills as they happen."""
 
-    def __init__(self, rig: Rig, faults: Sequence[Fault], name: str) -> None:
+    def __init__(self, rig: Rig, faults: Sequence[Fault], name: str, seed: int) -> None:
         self.struck: list[Struck] = []
         self._rig = rig
         self._faults = faults
-        self._chance = random.Random(rig.chance.random())
+        self._chance = random.Random(f"{name} {seed}")
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -51,30 +51,37 @@ class Lane:
     def join(self) -> None:
         self._thread.join()
 
+    def strike_all(self) -> None:
+        """Strike every fault, here and now, and wait for no recovery."""
+        for fault in self._faults:
+            self._strike(fault, overlapped=True)
+
     def _run(self) -> None:
         for number, fault in enumerate(self._faults):
             if self._rig.over.wait(self._chance.uniform(*CALM_PAUSE_S)):
                 return
             last = number == len(self._faults) - 1
-            overlap = not last and self._chance.random() < OVERLAP_SHARE
-            self._rig.say(f"fault: {fault.name}")
-            try:
-                mark = fault.strike(self._rig)
-            except FaultSkipped as why:
-                self.struck.append(Struck(fault, self._rig.mark(), overlap, skipped=str(why)))
-                self._rig.say(f"skipped: {why}")
-                continue
-            except Exception as error:  # noqa: BLE001  whatever it is, it is the scenario's result
-                problem = f"{type(error).__name__}: {error}"
-                self.struck.append(Struck(fault, self._rig.mark(), overlap, problem))
-                self._rig.say(f"fault failed: {error}")
+            overlapped = not last and self._chance.random() < OVERLAP_SHARE
+            struck = self._strike(fault, overlapped=overlapped)
+            if struck.problem:
                 self._rig.over.set()
-                return
-            self.struck.append(Struck(fault, mark, overlap))
-            if overlap:
+            elif overlapped:
                 time.sleep(self._chance.uniform(*OVERLAP_PAUSE_S))
-            else:
-                self._await_recovery(fault, mark)
+            elif not struck.skipped:
+                self._await_recovery(fault, struck.mark)
+
+    def _strike(self, fault: Fault, *, overlapped: bool) -> Struck:
+        self._rig.say(f"fault: {fault.name}")
+        try:
+            struck = Struck(fault, fault.strike(self._rig, self._chance), overlapped)
+        except FaultSkipped as why:
+            self._rig.say(f"skipped: {why}")
+            struck = Struck(fault, self._rig.mark(), overlapped, skipped=str(why))
+        except Exception as error:  # noqa: BLE001  whatever it is, it is the scenario's result
+            self._rig.say(f"fault failed: {error}")
+            struck = Struck(fault, self._rig.mark(), overlapped, f"{type(error).__name__}: {error}")
+        self.struck.append(struck)
+        return struck
 
     def _await_recovery(self, fault: Fault, mark: Mark) -> None:
         deadline = time.monotonic() + RECOVERY_SECONDS_MAX

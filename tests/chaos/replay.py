@@ -68,9 +68,12 @@ def replay(scenario: Scenario, seed: int, folder: Path, say: Say) -> Result:
     stream, catalogue_faults = list(scenario.stream), list(scenario.catalogue)
     order.shuffle(stream)
     order.shuffle(catalogue_faults)
-    with running(folder, scenario.conditions, seed=seed, name=scenario.name, say=say) as rig:
+    with running(folder, scenario.conditions, seed=seed, say=say) as rig:
         problems = _await(lambda: _under_way(rig), rig, FIRST_OUTPUT_WITHIN_S, "no prompt came through at the start")
-        lanes = [Lane(rig, stream, "stream"), Lane(rig, catalogue_faults, "catalogue")]
+        lanes = [
+            Lane(rig, faults, f"{scenario.name} {side}", seed)
+            for side, faults in (("stream", stream), ("catalogue", catalogue_faults))
+        ]
         if not problems:
             for lane in lanes:
                 lane.start()
@@ -82,6 +85,10 @@ def replay(scenario: Scenario, seed: int, folder: Path, say: Say) -> Result:
         struck = [each for lane in lanes for each in lane.struck]
         problems += [f"{each.fault.name}: {each.problem}" for each in struck if each.problem]
         found = verdict(rig, seed)
+        epilogue = Lane(rig, scenario.after, "after", seed)
+        epilogue.strike_all()
+        struck += epilogue.struck
+        problems += [f"{each.fault.name}: {each.problem}" for each in epilogue.struck if each.problem]
         return Result(
             scenario.name,
             seed,

@@ -7,7 +7,6 @@ shell that would change them are left out.
 from __future__ import annotations
 
 import os
-import random
 import sys
 import threading
 import time
@@ -64,7 +63,7 @@ class Conditions:
 
 @dataclass(slots=True)
 class Rig:
-    """What faults act on. `chance` is the scenario's own source of randomness."""
+    """What faults act on."""
 
     folder: Path
     settings: Settings
@@ -74,7 +73,6 @@ class Rig:
     watch: Watch
     gateway: Gateway
     agents: FakeEngine  # the oracle's: knows stages and tables
-    chance: random.Random
     say: Say
     over: threading.Event  # set when a lane failed: the others need not go on
 
@@ -105,7 +103,7 @@ class Rig:
 
 
 @contextmanager
-def running(folder: Path, conditions: Conditions, *, seed: int, name: str, say: Say) -> Iterator[Rig]:
+def running(folder: Path, conditions: Conditions, *, seed: int, say: Say) -> Iterator[Rig]:
     """Start services, processes, load and watch; end them all with the context."""
     with ExitStack() as stack:
         gateway = stack.enter_context(Gateway())
@@ -130,7 +128,6 @@ def running(folder: Path, conditions: Conditions, *, seed: int, name: str, say: 
             watch=stack.enter_context(Watch(connection, dsn, conditions.partitions)),
             gateway=gateway,
             agents=oracle.attached(settings, poison=conditions.poison),
-            chance=random.Random(f"{name} {seed}"),
             say=say,
             over=threading.Event(),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streams.engine.settings import EngineSettings
 from tests.chaos.faults import Fault
 from tests.chaos.faults.broker import BrokerAndWorkerKilled, BrokerFrozen, BrokerKilled, BrokerStopped
 from tests.chaos.faults.clock import ClockSet
@@ -20,7 +21,13 @@ from tests.chaos.faults.postgres import (
     SinkFrozen,
     SinkKilled,
 )
-from tests.chaos.faults.state import ChangelogsCompacted
+from tests.chaos.faults.state import (
+    ChangelogsCompacted,
+    DiskFull,
+    RowsOfAnotherVersion,
+    StateDeleted,
+    StateOutdated,
+)
 from tests.chaos.faults.workers import (
     AllWorkersKilled,
     WorkerFrozen,
@@ -41,6 +48,7 @@ class Scenario:
     name: str
     stream: tuple[Fault, ...] = ()
     catalogue: tuple[Fault, ...] = ()
+    after: tuple[Fault, ...] = ()  # once the verdict is in: what is meant to stop the workers for good
     conditions: Conditions = DEFAULTS
 
 
@@ -62,9 +70,12 @@ LONG: tuple[Scenario, ...] = (
     ),
     Scenario(
         "state",
-        stream=(ChangelogsCompacted(),),
-        catalogue=(ClockSet("clock set back by an hour", -3_600), ClockSet("clock set ahead by a day", 86_400)),
-        conditions=Conditions(own_clock=True),
+        stream=(
+            *(ClockSet("clock set back by an hour", -3_600), ClockSet("clock set ahead by a day", 86_400)),
+            *(StateDeleted(), StateOutdated(), DiskFull(), ChangelogsCompacted()),
+        ),
+        after=(RowsOfAnotherVersion(),),
+        conditions=Conditions(own_clock=True, sections={"engine": EngineSettings(store="rocksdb")}),
     ),
 )
 

@@ -6,6 +6,7 @@ named time, that of its return.
 
 from __future__ import annotations
 
+from random import Random
 from typing import Protocol
 
 from tests.chaos.rig import Rig
@@ -22,8 +23,8 @@ class Fault(Protocol):
     def side(self) -> Side:
         """Where recovery shows: in the topics, or in Postgres."""
 
-    def strike(self, rig: Rig) -> Mark:
-        """Let it happen; return the mark from which recovery counts.
+    def strike(self, rig: Rig, chance: Random) -> Mark:
+        """Let it happen, at moments and to victims that `chance` chooses; return the mark from which recovery counts.
 
         Raises:
             FaultFailed: what must be true during the fault was not (a zombie that was let in, say).

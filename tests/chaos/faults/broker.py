@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from dataclasses import dataclass
+from random import Random
 
 from tests.chaos.rig import Rig
 from tests.chaos.watch import Mark, Side
@@ -22,7 +23,7 @@ class BrokerKilled:
     name: str = "broker killed (kill -9)"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> Mark:
+    def strike(self, rig: Rig, chance: Random) -> Mark:
         mark = rig.mark()
         rig.kafka.kill()
         time.sleep(RESTART_PAUSE_S)
@@ -37,8 +38,8 @@ class BrokerAndWorkerKilled:
     name: str = "broker and a worker killed together"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> Mark:
-        victim = rig.chance.choice(rig.fleet.running("worker"))
+    def strike(self, rig: Rig, chance: Random) -> Mark:
+        victim = chance.choice(rig.fleet.running("worker"))
         mark = rig.mark()
         rig.fleet.kill(victim)
         rig.kafka.kill()
@@ -59,7 +60,7 @@ class BrokerStopped:
     def name(self) -> str:
         return f"broker stopped for {self.away_s:g} s"
 
-    def strike(self, rig: Rig) -> Mark:
+    def strike(self, rig: Rig, chance: Random) -> Mark:
         rig.kafka.stop()
         time.sleep(self.away_s)
         mark = rig.mark()
@@ -74,9 +75,9 @@ class BrokerFrozen:
     name: str = "broker frozen (SIGSTOP)"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> Mark:
+    def strike(self, rig: Rig, chance: Random) -> Mark:
         rig.kafka.kill(signal.SIGSTOP)
-        time.sleep(rig.chance.uniform(*FROZEN_S))
+        time.sleep(chance.uniform(*FROZEN_S))
         mark = rig.mark()
         rig.kafka.kill(signal.SIGCONT)
         return mark

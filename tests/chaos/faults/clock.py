@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 
 from tests.chaos import clock
 from tests.chaos.faults import FaultSkipped
@@ -18,7 +19,7 @@ class ClockSet:
     off_s: int
     side: Side = "stream"
 
-    def strike(self, rig: Rig) -> Mark:
+    def strike(self, rig: Rig, chance: Random) -> Mark:
         if not clock.available():
             raise FaultSkipped("there is no C compiler (cc)")
         mark = rig.mark()

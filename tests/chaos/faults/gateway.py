@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from random import Random
 
 from tests.chaos.rig import Rig
 from tests.chaos.watch import Mark, Side
@@ -22,8 +23,8 @@ class GatewayTroubled:
     def name(self) -> str:
         return f"model gateway {self.trouble}"
 
-    def strike(self, rig: Rig) -> Mark:
+    def strike(self, rig: Rig, chance: Random) -> Mark:
         rig.gateway.trouble = self.trouble
-        time.sleep(rig.chance.uniform(*TROUBLED_S))
+        time.sleep(chance.uniform(*TROUBLED_S))
         rig.gateway.trouble = ""
         return rig.mark()

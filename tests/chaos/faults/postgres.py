@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from dataclasses import dataclass
+from random import Random
 
 import psycopg
 
@@ -37,7 +38,7 @@ class PostgresStopped:
     def name(self) -> str:
         return f"Postgres stopped for {self.away_s:g} s"
 
-    def strike(self, rig: Rig) -> Mark:
+    def strike(self, rig: Rig, chance: Random) -> Mark:
         rig.postgres.stop()
         time.sleep(self.away_s)
         mark = rig.mark()
@@ -52,7 +53,7 @@ class PostgresKilledInTransaction:
     name: str = "Postgres killed in the middle of a transaction"
     side: Side = CATALOGUE
 
-    def strike(self, rig: Rig) -> Mark:
+    def strike(self, rig: Rig, chance: Random) -> Mark:
         wait_for_writer(rig)
         mark = rig.mark()
         rig.postgres.kill(signal.SIGQUIT)
@@ -68,7 +69,7 @@ class ConnectionsCut:
     name: str = "Postgres connections cut"
     side: Side = CATALOGUE
 
-    def strike(self, rig: Rig) -> Mark:
+    def strike(self, rig: Rig, chance: Random) -> Mark:
         return wait_for_writer(rig, then=CUT)
 
 
@@ -79,7 +80,7 @@ class SinkKilled:
     name: str = "sink killed (kill -9)"
     side: Side = CATALOGUE
 
-    def strike(self, rig: Rig) -> Mark:
+    def strike(self, rig: Rig, chance: Random) -> Mark:
         (victim,) = rig.fleet.running("sink")
         wait_for_writer(rig)
         mark = rig.mark()
@@ -95,7 +96,7 @@ class SinkFrozen:
     name: str = "sink frozen while its successor runs"
     side: Side = CATALOGUE
 
-    def strike(self, rig: Rig) -> Mark:
+    def strike(self, rig: Rig, chance: Random) -> Mark:
         (first,) = rig.fleet.running("sink")
         successor = f"sink-{int(first.partition('-')[2]) + 1}"
         frozen = rig.fleet.leave(first)
@@ -104,7 +105,7 @@ class SinkFrozen:
         rig.fleet.start(successor)
         if not wait_until(lambda: rig.watch.recovered_at(CATALOGUE, mark) is not None, REFUSED_WITHIN_S):
             raise FaultFailed("the successor of a frozen sink did not write")
-        time.sleep(rig.chance.uniform(*SUCCESSOR_WRITES_S))
+        time.sleep(chance.uniform(*SUCCESSOR_WRITES_S))
         rig.fleet.thaw(first)
         if not wait_until(lambda: not alive(frozen.child.identity), REFUSED_WITHIN_S):
             raise FaultFailed("a sink that was frozen while its successor wrote went on when it woke up")

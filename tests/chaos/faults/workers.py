@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from random import Random
 
 from tests.chaos.rig import Rig
 from tests.chaos.watch import Mark, Side
@@ -22,11 +23,11 @@ class WorkerKilled:
     name: str = "worker killed (kill -9)"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> Mark:
-        victim = rig.chance.choice(rig.fleet.running("worker"))
+    def strike(self, rig: Rig, chance: Random) -> Mark:
+        victim = chance.choice(rig.fleet.running("worker"))
         mark = rig.mark()
         rig.fleet.kill(victim)
-        time.sleep(rig.chance.choice(RESTART_PAUSES_S))
+        time.sleep(chance.choice(RESTART_PAUSES_S))
         rig.fleet.again(victim)
         return mark
 
@@ -38,11 +39,11 @@ class WorkerStopped:
     name: str = "worker stopped (SIGTERM)"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> Mark:
-        victim = rig.chance.choice(rig.fleet.running("worker"))
+    def strike(self, rig: Rig, chance: Random) -> Mark:
+        victim = chance.choice(rig.fleet.running("worker"))
         mark = rig.mark()
         rig.fleet.stop(victim)
-        time.sleep(rig.chance.choice(RESTART_PAUSES_S))
+        time.sleep(chance.choice(RESTART_PAUSES_S))
         rig.fleet.again(victim)
         return mark
 
@@ -54,11 +55,11 @@ class WorkerFrozen:
     name: str = "worker frozen, then a zombie (SIGSTOP)"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> Mark:
-        victim = rig.chance.choice(rig.fleet.running("worker"))
+    def strike(self, rig: Rig, chance: Random) -> Mark:
+        victim = chance.choice(rig.fleet.running("worker"))
         mark = rig.mark()
         rig.fleet.freeze(victim)
-        time.sleep(rig.settings.engine.session_timeout_s + rig.chance.uniform(*FREEZE_BEYOND_SESSION_S))
+        time.sleep(rig.settings.engine.session_timeout_s + chance.uniform(*FREEZE_BEYOND_SESSION_S))
         rig.fleet.thaw(victim)
         return mark
 
@@ -70,14 +71,14 @@ class WorkersJoinAndLeave:
     name: str = "workers join and leave under load"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> Mark:
+    def strike(self, rig: Rig, chance: Random) -> Mark:
         guests = ["worker-guest-1", "worker-guest-2"]
         for guest in guests:
             rig.fleet.start(guest)
-            time.sleep(rig.chance.uniform(*STAY_S))
-        rig.chance.shuffle(guests)
+            time.sleep(chance.uniform(*STAY_S))
+        chance.shuffle(guests)
         rig.fleet.stop(guests[0])
-        time.sleep(rig.chance.uniform(0.0, 2.0))
+        time.sleep(chance.uniform(0.0, 2.0))
         mark = rig.mark()
         rig.fleet.kill(guests[1])
         return mark
@@ -90,12 +91,12 @@ class AllWorkersKilled:
     name: str = "all workers killed at once"
     side: Side = STREAM
 
-    def strike(self, rig: Rig) -> Mark:
+    def strike(self, rig: Rig, chance: Random) -> Mark:
         mark = rig.mark()
         victims = rig.fleet.running("worker")
         for victim in victims:
             rig.fleet.kill(victim)
-        time.sleep(rig.chance.choice(RESTART_PAUSES_S))
+        time.sleep(chance.choice(RESTART_PAUSES_S))
         for victim in victims:
             rig.fleet.again(victim)
         return mark
