@@ -44,6 +44,8 @@ from streams.engine.tables import ChangelogTable, View
 
 log = logging.getLogger(__name__)
 
+UNASSIGNED = "waiting for the group to assign partitions"
+
 T = TypeVar("T")
 
 
@@ -86,6 +88,7 @@ class Sessions:
         self._opening: asyncio.Task[None] | None = None
         # Since when there was neither work nor a reason for having none. None = all is well.
         self._waiting_since: float | None = time.monotonic()
+        self._phase = UNASSIGNED  # what is waited for, while something is
         self._failures = 0  # in quick succession
         self._failed_at = -FAILURES_FORGOTTEN_S
         self._moved_at: dict[Source, tuple[int, float]] = {}  # position, and when it was reached
@@ -114,6 +117,7 @@ class Sessions:
         """Commit what is whole, undo what is not, let go of every partition."""
         self.epoch += 1
         self._waiting_since = time.monotonic()
+        self._phase = UNASSIGNED
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
@@ -137,6 +141,7 @@ class Sessions:
             return
         # A partition that fails again and again must not keep all others busy with rebalances.
         now = self._waiting_since = time.monotonic()
+        self._phase = f"{session.place} starts over: {error!r}"
         self._failures = self._failures + 1 if now - self._failed_at < FAILURES_FORGOTTEN_S else 0
         self._failed_at = now
         pause_s = min(REJOIN_SECONDS_MAX, REJOIN_SECONDS_MIN * 2**self._failures) if self._failures else 0.0
@@ -169,7 +174,7 @@ class Sessions:
             elif still_s > STALLED_SECONDS_MAX:
                 reasons[session.place] = f"records wait, but the position has not moved for {still_s:.0f} s"
         if self._waiting_since is not None:
-            reasons["group"] = f"no partitions to work on yet, for {now - self._waiting_since:.0f} s"
+            reasons["group"] = self._phase
         return reasons
 
     def _rejoin(self, epoch: int) -> None:
@@ -190,12 +195,14 @@ class Sessions:
             except StateIncompatible as error:
                 return self._on_fatal(error)
             except Exception as error:  # noqa: BLE001  a broker that is away; the watch ends it in time
+                self._phase = f"opening sessions failed, trying again: {error!r}"
                 log.warning("opening sessions failed, trying again", extra={"error": repr(error)})
             await asyncio.sleep(pause_s)
             pause_s = min(OPEN_RETRY_SECONDS_MAX, 2 * pause_s)
 
     async def _open(self, group: Group, sources: Sequence[Source]) -> None:
         started_at = time.monotonic()
+        self._phase = f"taking over {len(sources)} partitions from their earlier owners"
         ids = {source: f"{self._around.group}-{source[0]}-{source[1]}" for source in sources}
         producers = {source: self._around.new_producer(ids[source], self._connection) for source in sources}
         try:
@@ -256,8 +263,9 @@ class Sessions:
             self._known[topic, partition] = positions[topic, partition].offset
         return len(stale)
 
-    def _progress(self) -> None:
+    def _progress(self, done: int, total: int) -> None:
         self._waiting_since = time.monotonic()
+        self._phase = f"restoring state: {done:,} of {total:,} changelog offsets read"
 
 
 async def _gather(starts: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:

@@ -48,9 +48,12 @@ class Changes:
 
 
 class Truth:
-    """Reads committed offsets and changelogs. Use as an async context manager."""
+    """Reads committed offsets and changelogs. Use as an async context manager.
 
-    def __init__(self, group: str, connection: Mapping[str, Any], on_progress: Callable[[], None]) -> None:
+    `on_progress` is told, while changelogs are read, how many of how many offsets are done.
+    """
+
+    def __init__(self, group: str, connection: Mapping[str, Any], on_progress: Callable[[int, int], None]) -> None:
         self._group = group
         self._on_progress = on_progress
         self._admin = AIOKafkaAdminClient(**connection)
@@ -133,12 +136,15 @@ class Truth:
         self._reader.assign(waiting)
         for source in waiting:
             self._reader.seek(source, begin[source])
+        left = {source: end[source] - begin[source] for source in waiting}
+        total = sum(left.values())
         while waiting:
             fetched = await self._reader.getmany(*waiting, timeout_ms=RESTORE_WAIT_MS_MAX)
             for source, records in fetched.items():
                 place = changelogs[source]
                 _apply(place[0], found[place], records, whole=wanted[place] is None)
-                self._on_progress()
+                left[source] = end[source] - records[-1].offset - 1
+                self._on_progress(total - sum(left.values()), total)
                 await asyncio.sleep(0)  # a rebalance may want to cancel this
             for source in list(waiting):
                 # The position passes markers and aborted records at the end, which are never delivered.
