@@ -395,3 +395,18 @@ async def test_a_rejected_prompt_keeps_its_hash_and_scores_but_no_text(database:
     assert database.rows("SELECT text, text_sha256, moderation->>'reason', moderation_status FROM prompts") == [
         (None, "0" * 64, "hate", "rejected")
     ]
+
+
+async def test_the_newest_allowed_texts_of_a_tenant_come_oldest_first(
+    database: Database, writer: Writer, reader: Reader
+) -> None:
+    await writer.write(a_story())
+    rows = database.rows(
+        "SELECT tenant, text FROM prompts WHERE moderation_status = 'allowed' "
+        "ORDER BY received_at, prompt_partition, prompt_offset"
+    )
+    tenant = rows[0][0]
+    stored = [text for owner, text in rows if owner == tenant]
+    assert await reader.texts(tenant=tenant, limit=100) == stored
+    assert await reader.texts(tenant=tenant, limit=2) == stored[-2:]
+    assert await reader.texts(tenant="nobody", limit=2) == []
