@@ -52,23 +52,27 @@ class Run:
         unit_records_max: int = 8,
         stage_records_max: int | None = None,
         observer: Observer | None = None,
+        producer: RecordingProducer | None = None,
+        start: int = 0,
+        commit_interval_s: float = 0.01,
     ) -> None:
-        self.producer = RecordingProducer()
+        self.producer = producer or RecordingProducer()
         self.failures: list[Exception] = []
         self.view = View()
-        around = Surroundings("app", unit_records_max, 0.0, 0.01, DEAD_LETTERS, observer or NullObserver(), 0.001)
+        around = Surroundings(
+            "app", unit_records_max, 0.0, commit_interval_s, DEAD_LETTERS, observer or NullObserver(), 0.001
+        )
         self.session = Session(
             Stage("stage", TOPIC, handler, split, stage_records_max),
             PARTITION,
-            0,
+            start,
             self.producer,  # type: ignore[arg-type]
             self.view,
             around,
             lambda _, error: self.failures.append(error),
         )
-        self.session.push(
-            a_batch(0, [a_record(value, topic=TOPIC, offset=offset) for offset, value in enumerate(values)])
-        )
+        records = [a_record(value, topic=TOPIC, offset=offset) for offset, value in enumerate(values)]
+        self.session.push(a_batch(start, records[start:], len(records)))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):

@@ -23,6 +23,10 @@ from streams.engine.tables import View
 log = logging.getLogger(__name__)
 
 
+class SessionCancelled(Exception):
+    """The task of a session was cancelled, and not by its `close`."""
+
+
 class Session:
     """Works on one source partition from `position` on, until it is closed or in doubt."""
 
@@ -58,6 +62,7 @@ class Session:
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._processing = Processing(stage, partition, self._ledger, view, around, self._closing)
         self._task = asyncio.create_task(self._run(), name=f"session {self.place}")
+        self._task.add_done_callback(self._ended)
 
     @property
     def position(self) -> int:
@@ -116,10 +121,6 @@ class Session:
                 if not (self._inbox.empty or self._closing.done()):
                     await self._processing.apply(*self._inbox.take())
             await self._ledger.commit()
-        except asyncio.CancelledError:
-            self.clean = False
-            self._view.changed(self._partition)
-            raise
         except Exception as error:  # noqa: BLE001  whatever it is: doubt, so everything starts over
             self._doubt(error)
 
@@ -127,6 +128,16 @@ class Session:
         self._closing.set_result(None)
         self._inbox.wake()
         self._doubt(error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Start over where somebody else cancelled the session, at whatever moment; nobody would notice otherwise."""
+        if not task.cancelled():
+            return
+        if self._closing.done():  # it was cancelled by `close`, which is in doubt itself
+            self.clean = False
+            self._view.changed(self._partition)
+        else:
+            self._start_over(SessionCancelled(f"the session of {self.place} was cancelled"))
 
     def _doubt(self, error: Exception) -> None:
         self.clean = False
