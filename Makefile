@@ -7,13 +7,14 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check lock bench chaos clean
+.PHONY: help setup demo test check lock bench bench-quality chaos clean
 
 help:
 	@echo "make demo    the whole pipeline on embedded services, on the prompts of Dataset/  (KEEP=1, REPORT=file.json)"
 	@echo "make test    lint, types, all tests on a real broker and a real database, coverage"
 	@echo "make chaos   faults of every kind on real services, and what they cost  (SEED=1, ONLY=kills, FRESH=1)"
 	@echo "make bench   throughput and latency, beside a per-event Faust pipeline"
+	@echo "make bench-quality   how well templates are found, beside Drain3, LCS, embeddings and HDBSCAN"
 	@echo "make lock    lock the dependencies again"
 	@echo "make clean   remove .venv and caches (data and downloads stay: promptloom status)"
 
@@ -36,6 +37,9 @@ test: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m infra.bench
+
+bench-quality: $(READY)
+	@$(BIN)/python -m infra.bench.quality
 
 chaos: $(READY)
 	@$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) $(foreach name,$(ONLY),--only $(name)) $(if $(FRESH),--fresh)
