@@ -23,7 +23,7 @@ from schemas.errors import StateIncompatible
 from streams.engine.exactly_once.hanging import HangingTransactions
 from streams.engine.exactly_once.inbox import Batch
 from streams.engine.exactly_once.processing import FATAL
-from streams.engine.exactly_once.producer import ProducerId, TransactionalProducer
+from streams.engine.exactly_once.producer import ConnectionLost, ProducerId, TransactionalProducer
 from streams.engine.exactly_once.restore import restore
 from streams.engine.exactly_once.session import Session
 from streams.engine.exactly_once.stage import Stage, Surroundings
@@ -142,8 +142,9 @@ class Sessions:
         # A partition that fails again and again must not keep all others busy with rebalances.
         now = self._waiting_since = time.monotonic()
         self._phase = f"{session.place} starts over: {error!r}"
-        self._failures = self._failures + 1 if now - self._failed_at < FAILURES_FORGOTTEN_S else 0
-        self._failed_at = now
+        if not isinstance(error, ConnectionLost):  # no fault of the partition
+            self._failures = self._failures + 1 if now - self._failed_at < FAILURES_FORGOTTEN_S else 0
+            self._failed_at = now
         pause_s = min(REJOIN_SECONDS_MAX, REJOIN_SECONDS_MIN * 2**self._failures) if self._failures else 0.0
         asyncio.get_running_loop().call_later(pause_s, self._rejoin, self.epoch)
 
