@@ -153,7 +153,7 @@ def test_every_metric_exists() -> None:
     from streams.engine.sink_metrics import SinkMetrics
     from streams.prompts.topology import COUNTERS
 
-    families = [*Metrics(COUNTERS).registry.collect(), *SinkMetrics().registry.collect()]
+    families = [*Metrics("promptloom", COUNTERS).registry.collect(), *SinkMetrics("promptloom").registry.collect()]
     names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
     said = {code for code in INLINE if code.startswith("promptloom_")}
     assert said

@@ -63,7 +63,7 @@ async def _run(settings: Settings, names: tuple[str, ...], *, skip_expired: bool
     from streams.engine.sink_metrics import SinkMetrics
     from streams.prompts.sinks import Sinks
 
-    observer = SinkMetrics()
+    observer = SinkMetrics("promptloom")
     sinks = Sinks(settings, names, observer=observer, skip_expired=skip_expired)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

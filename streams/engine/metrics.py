@@ -28,51 +28,53 @@ class CounterSpec:
 
 
 class Metrics:
-    """The engine's observer, backed by one registry."""
+    """The engine's observer, backed by one registry. All names begin with that of the app."""
 
-    def __init__(self, counters: tuple[CounterSpec, ...] = (), registry: CollectorRegistry | None = None) -> None:
+    def __init__(
+        self, app: str, counters: tuple[CounterSpec, ...] = (), registry: CollectorRegistry | None = None
+    ) -> None:
         self.registry = registry or CollectorRegistry()
         self._units = Histogram(
-            "promptloom_stage_unit_seconds",
+            f"{app}_stage_unit_seconds",
             "Time a stage takes for one unit of work, sends excluded.",
             ["stage"],
             buckets=SECONDS_BUCKETS,
             registry=self.registry,
         )
         self._records = Histogram(
-            "promptloom_stage_unit_records",
+            f"{app}_stage_unit_records",
             "Records in one unit of work.",
             ["stage"],
             buckets=RECORDS_BUCKETS,
             registry=self.registry,
         )
         self._bytes = Histogram(
-            "promptloom_record_bytes",
+            f"{app}_record_bytes",
             "Size of published records (frames, on internal topics).",
             ["topic"],
             buckets=BYTES_BUCKETS,
             registry=self.registry,
         )
         self._lag = Gauge(
-            "promptloom_lag_records",
+            f"{app}_lag_records",
             "Records of a partition that are not processed yet.",
             ["topic", "partition"],
             registry=self.registry,
         )
         self._dead_letters = Counter(
-            "promptloom_dead_letters",
+            f"{app}_dead_letters",
             "Records sent to dead-letters, by the topic they would be replayed to.",
             ["stage", "kind", "topic"],
             registry=self.registry,
         )
         self._errors = Counter(
-            "promptloom_errors",
+            f"{app}_errors",
             "Failures by stage and kind, retried ones included.",
             ["stage", "kind"],
             registry=self.registry,
         )
         self._counters = {
-            spec.name: Counter(f"promptloom_{spec.name}", spec.help, spec.labels, registry=self.registry)
+            spec.name: Counter(f"{app}_{spec.name}", spec.help, spec.labels, registry=self.registry)
             for spec in counters
         }
 

@@ -173,13 +173,13 @@ class Sink(Generic[Item]):
                 raise OffsetsLost(
                     f"starting {self.name}: it is at offset {known} of {place.topic}/{place.partition}, "
                     f"which ends at {end[place]}: the topic was made anew",
-                    hint="give the new topics a new database, or empty this one: promptloom migrate --down base",
+                    hint="give the new topics a new database, or empty this one",
                 )
             if known is not None and known < first[place] and not self._skip_expired:
                 raise OffsetsLost(
                     f"starting {self.name}: records {known} to {first[place] - 1} of {place.topic}/{place.partition} "
                     "expired before they were written",
-                    hint="promptloom sink --skip-expired goes on without them",
+                    hint="--skip-expired goes on without them",
                 )
             self._known[place.topic, place.partition] = known
             self._consumer.seek(place, max(first[place], known or 0))

@@ -38,7 +38,7 @@ async def consumer(configuration: Mapping[str, Any]) -> AsyncIterator[AIOKafkaCo
         await client.stop()
         raise ServiceUnavailable(
             f"connecting to Kafka at {configuration['bootstrap_servers']}: {error}",
-            hint="promptloom status shows whether the broker runs",
+            hint="is the broker running, and kafka.bootstrap_servers right?",
         ) from error
     try:
         yield client

@@ -13,19 +13,19 @@ LANDED_SECONDS_BUCKETS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 1
 class SinkMetrics(Metrics):
     """The observer of the sinks of one process."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, app: str) -> None:
+        super().__init__(app)
         self._rows = Counter(
-            "promptloom_sink_rows", "Rows committed, repeats included.", ["sink", "table"], registry=self.registry
+            f"{app}_sink_rows", "Rows committed, repeats included.", ["sink", "table"], registry=self.registry
         )
         self._behind = Gauge(
-            "promptloom_sink_lag_records",
+            f"{app}_sink_lag_records",
             "Records of a partition that are not written yet.",
             ["sink", "topic", "partition"],
             registry=self.registry,
         )
         self._landed = Histogram(
-            "promptloom_sink_landed_seconds",
+            f"{app}_sink_landed_seconds",
             "Time from a prompt's record in `prompts` to its commit in the sink.",
             ["sink"],
             buckets=LANDED_SECONDS_BUCKETS,

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 def run(settings: Settings, *, new_producer: NewProducer = TransactionalProducer) -> None:
     """Run a worker until it is told to stop."""
     started = time.monotonic()
-    metrics = Metrics(topology.COUNTERS)
+    metrics = Metrics("promptloom", topology.COUNTERS)
     engine = build(settings, metrics, new_producer=new_producer)
     port = None
     if settings.metrics.enabled:

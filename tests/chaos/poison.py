@@ -63,7 +63,7 @@ def main() -> None:
     """Run a worker until it is told to stop."""
     settings = load()
     logs.configure(settings.logging.level, settings.logging.format)
-    metrics = Metrics(topology.COUNTERS)
+    metrics = Metrics("promptloom", topology.COUNTERS)
     moderator, embedder = plugged(settings)
     engine = build(settings, metrics, moderator=moderator, embedder=embedder)
     health.serve(settings.metrics.host, settings.metrics.worker_port, metrics.registry, engine.vitals)

@@ -111,7 +111,7 @@ async def test_poison_costs_only_itself_in_every_stage_while_services_fail_too(t
             update={"bootstrap_servers": services.addresses.bootstrap_servers, "partitions": PARTITIONS}
         )
         settings = load(data_dir=tmp_path / "data", kafka=kafka)
-        metrics = Metrics(topology.COUNTERS)
+        metrics = Metrics("promptloom", topology.COUNTERS)
         sent: dict[str, str] = {}
         async with stumbling(settings, metrics, seed=1) as stumbler:
             # Each group is one batch, so that its prompts meet in frames.

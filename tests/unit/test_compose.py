@@ -134,7 +134,7 @@ def test_the_dashboard_asks_only_for_metrics_that_exist() -> None:
     asked = {re.sub("_(bucket|total)$", "", name) for query in queries for name in re.findall(r"promptloom_\w+", query)}
     sources = "\n".join(path.read_text() for path in (INFRA.parent / "streams" / "prompts").rglob("*.py"))
     counted = {f"promptloom_{name}" for name in re.findall(r'\bcount\(\s*"(\w+)"', sources)}
-    known = {family.name for family in SinkMetrics().registry.collect()} | counted
+    known = {family.name for family in SinkMetrics("promptloom").registry.collect()} | counted
     assert asked
     assert asked <= known, asked - known
     assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {datasource["datasources"][0]["uid"]}

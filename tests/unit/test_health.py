@@ -26,7 +26,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 def test_metrics_show_what_the_engine_and_the_app_counted() -> None:
-    metrics = Metrics((CounterSpec("prompts", "Prompts by outcome.", ("outcome",)),))
+    metrics = Metrics("promptloom", (CounterSpec("prompts", "Prompts by outcome.", ("outcome",)),))
     metrics.count("prompts", 3, {"outcome": "rejected"})
     metrics.dead_lettered("moderation", "InvalidPrompt", "prompts")
     port = health.serve("127.0.0.1", 0, metrics.registry, Vitals(dict))
@@ -38,7 +38,7 @@ def test_metrics_show_what_the_engine_and_the_app_counted() -> None:
 
 def test_an_undeclared_counter_is_an_error_and_not_a_new_metric() -> None:
     with pytest.raises(KeyError):
-        Metrics().count("misspelt", 1, {})
+        Metrics("promptloom").count("misspelt", 1, {})
 
 
 def test_ready_says_why_not_and_since_when() -> None:
