@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.prompts.canonicalization.alignment import tokenize
 from streams.prompts.canonicalization.slots import name_slots
 from streams.prompts.canonicalization.template import Template, fill, learn
+from streams.prompts.canonicalization.tokens import tokenize
 from tests.canonical import letters
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)

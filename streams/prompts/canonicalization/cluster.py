@@ -22,6 +22,7 @@ from schemas import ids
 from schemas.prompts import Assignment
 from streams.prompts.canonicalization.slots import Sketch
 from streams.prompts.canonicalization.template import Template
+from streams.prompts.canonicalization.tokens import without_middle
 
 RECENT_MAX = 16  # newest members; twice what must agree on a new version
 BASE_MAX = 24  # members that stand for the rest: a constant they all hold is no accident
@@ -264,12 +265,10 @@ class ClusterState:
 def shortened(text: str, template: Template | None, values: list[str] | None) -> str:
     """Return what is kept of a text: all constants, and of each long value its two ends."""
     if template is None or values is None:
-        half = TEXT_CHARS_MAX // 2
-        return text if len(text) <= TEXT_CHARS_MAX else text[:half] + text[-half:]
-    half = VALUE_CHARS_MAX // 2
+        return without_middle(text, TEXT_CHARS_MAX)
     if all(len(value) <= VALUE_CHARS_MAX for value in values):
         return text
     parts = [template.constants[0]]
     for value, constant in zip(values, template.constants[1:], strict=True):
-        parts += [value if len(value) <= VALUE_CHARS_MAX else value[:half] + value[-half:], constant]
+        parts += [without_middle(value, VALUE_CHARS_MAX), constant]
     return "".join(parts)

@@ -19,8 +19,8 @@ from itertools import pairwise
 
 import xxhash
 
-from streams.prompts.canonicalization.alignment import tokenize
 from streams.prompts.canonicalization.template import Template
+from streams.prompts.canonicalization.tokens import tokenize
 
 SIBLING_MIN = 0.5  # resemblance from which two templates are of one family
 RELATED_MIN = 0.4  # resemblance from which one may be the next version of the other

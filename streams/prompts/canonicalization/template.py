@@ -14,10 +14,11 @@ Rules
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from streams.prompts.canonicalization.alignment import Alignment, align, of_one_template, tokenize
+from streams.prompts.canonicalization.alignment import Alignment, align
+from streams.prompts.canonicalization.tokens import affordable, tokenize, without_strangers
 
 NOTHING_SHARED = Alignment((), starts_with_run=False, ends_with_run=False)
 SLOT_MARK = re.compile(r"\{\{[^{}]*\}\}")
@@ -31,6 +32,8 @@ ALL_BUT_FEW = 0.9
 SENTENCE_WORDS_MIN = 4  # from which a value is a sentence rather than a name
 CURRENCY_BEFORE = re.compile(r"[$€£¥₹]$")
 BRACKETS = {")": "(", "]": "[", "}": "{"}
+LACKED_SHARE_MAX = 0.1  # of the constants that a text of the template may lack; with more it is a stranger
+EDGE_TOKENS_MAX = 3  # of a constant that were taken for its own because the texts compared all had them
 MAJORITY = 0.6  # of the values that must show a trait before it counts as the slot's
 
 
@@ -100,12 +103,44 @@ def learn(texts: Sequence[str], known: Template | None = None) -> Template:
         return Template((different[0],))
     columns = _columns(known, different) if known is not None and known.slots else []
     if columns and len(columns[0]) == len(different):
-        return _tidy(_with_shared(known or Template(("", "")), columns), different)
-    kept = of_one_template(different)
-    return _tidy(_with_shared(Template(("", "")), [tuple(kept)]), kept)
+        cut = [[tokenize(value) for value in values] for values in columns]
+        return _tidy(_held_by_all(_with_shared(known or Template(("", "")), cut), different), different)
+    tokens = [tokenize(text) for text in different]
+    chosen = affordable(tokens)
+    compared = [chosen[index] for index in without_strangers(chosen)]
+    template = _with_shared(Template(("", "")), [compared])
+    return _tidy(_held_by_all(template, different), different)
 
 
-def _with_shared(template: Template, columns: Sequence[tuple[str, ...]]) -> Template:
+def _held_by_all(template: Template, texts: Sequence[str]) -> Template:
+    """Cut from the inner constants what some text of the template lacks: not all texts were compared."""
+    if not template.slots:
+        return template
+    first, *inner, last = template.constants
+    most = (1 - LACKED_SHARE_MAX) * sum(map(len, inner))
+    for text in texts:
+        if Template((first, *inner, last)).parse(text) is not None:
+            continue
+        held, at = [], len(first)
+        for constant in inner:
+            part = next((part for part in _parts(constant) if text.find(part, at, len(text) - len(last)) >= 0), "")
+            if part:
+                held.append(part)
+                at = text.find(part, at) + len(part)
+        if sum(map(len, held)) >= most:
+            inner = held
+    return Template((first, *inner, last))
+
+
+def _parts(constant: str) -> Iterator[str]:
+    """Yield a constant, then what is left of it without a few tokens at its edges."""
+    tokens = tokenize(constant)
+    for cut in range(min(EDGE_TOKENS_MAX, len(tokens) - 1) + 1):
+        for before in range(cut + 1):
+            yield "".join(tokens[before : len(tokens) - cut + before])
+
+
+def _with_shared(template: Template, columns: Sequence[Sequence[list[str]]]) -> Template:
     """Make constants of what all values of a slot share."""
     constants = [template.constants[0]]
     for values, behind in zip(columns, template.constants[1:], strict=True):
