@@ -52,7 +52,7 @@ class Conditions:
     """Under which a replay runs. What is not named here is promptloom's default."""
 
     workers: int = 2
-    per_second: float = 60.0
+    per_second: float = 40.0
     partitions: int = 8
     session_timeout_s: float = 8.0
     gateway: bool = False  # models are asked through a gateway instead of in the worker

@@ -66,7 +66,7 @@ LONG: tuple[Scenario, ...] = (
     Scenario(
         "models",
         stream=(*(GatewayTroubled(trouble) for trouble in TROUBLES), WorkerKilled()),
-        conditions=Conditions(gateway=True, poison=True, per_second=40.0),
+        conditions=Conditions(gateway=True, poison=True),
     ),
     Scenario(
         "state",
@@ -83,5 +83,5 @@ SHORT = Scenario(
     "short",
     stream=(WorkerKilled(), WorkerFrozen(), WorkerKilled(), WorkerKilled()),
     catalogue=(ConnectionsCut(), SinkKilled()),
-    conditions=Conditions(partitions=4, session_timeout_s=6.0, per_second=40.0),
+    conditions=Conditions(partitions=4, session_timeout_s=6.0),
 )

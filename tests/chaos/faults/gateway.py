@@ -9,7 +9,7 @@ from random import Random
 from tests.chaos.rig import Rig
 from tests.chaos.watch import Mark, Side
 
-TROUBLED_S = (4.0, 7.0)
+TROUBLED_S = (3.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True)
