@@ -2,8 +2,9 @@
 
     python -m infra.bench.engine_cost [--events 50000] [--bootstrap HOST:PORT]
 
-Both count events by key in a table and send the count on, from the same preloaded topic. The engine does so
-exactly once (transactions, read committed); stock Faust at least once, event by event, as its guide teaches.
+All count events by key in a table and send the count on, from the same preloaded topic. The engine does so
+exactly once (transactions, read committed), and once more with a producer that makes no transactions; stock
+Faust at least once, event by event, as its guide teaches.
 """
 
 from __future__ import annotations
@@ -25,15 +26,19 @@ from confluent_kafka import Producer
 
 from connectors.kafka.admin import Admin
 from connectors.kafka.client import aiokafka_configuration
+from infra.bench.at_least_once import AtLeastOnceProducer
 from infra.embedded import start
 from schemas.topics import Topic
 from streams.engine.engine import Engine
+from streams.engine.exactly_once.producer import TransactionalProducer
+from streams.engine.exactly_once.stage import NewProducer
 from streams.engine.ports import NullObserver, Unit
 from streams.engine.settings import EngineSettings, KafkaSettings, Settings, load
 
 PARTITIONS = 4
 KEYS = 500
 CHILD_SECONDS_MAX = 300
+SIDES = ("stock", "at-least-once", "engine")
 
 
 @click.group(invoke_without_command=True)
@@ -55,13 +60,14 @@ def compare(bootstrap: str, events: int) -> None:
     run = f"cost-{uuid.uuid4().hex[:8]}"
     preload(bootstrap, run, events)
     rates: dict[str, float] = {}
-    for side in ("stock", "engine"):
+    for side in SIDES:
         arguments = [sys.executable, "-m", "infra.bench.engine_cost", side, bootstrap, run, str(events)]
         done = subprocess.run(arguments, check=True, capture_output=True, timeout=CHILD_SECONDS_MAX)
         seconds, cpu_seconds = orjson.loads(done.stdout.splitlines()[-1])
         rates[side] = events / seconds
-        click.echo(f"{side:>7}: {rates[side]:9,.0f} events/s   {cpu_seconds / events * 1e6:6.1f} us CPU/event")
-    click.echo(f"  ratio: {rates['engine'] / rates['stock']:.1f}")
+        click.echo(f"{side:>13}: {rates[side]:9,.0f} events/s   {cpu_seconds / events * 1e6:6.1f} us CPU/event")
+    click.echo(f"engine / stock: {rates['engine'] / rates['stock']:.1f}")
+    click.echo(f"engine / at-least-once: {rates['engine'] / rates['at-least-once']:.0%}")
 
 
 def preload(bootstrap: str, run: str, events: int) -> None:
@@ -69,11 +75,11 @@ def preload(bootstrap: str, run: str, events: int) -> None:
     kafka = KafkaSettings(bootstrap_servers=bootstrap, partitions=PARTITIONS)
     plain = [
         Topic(f"{run}{suffix}", "key", "event", public=False, retention_ms=-1)
-        for suffix in ("", "-stock-out", "-engine-out", "-dead-letters")
+        for suffix in ("", *(f"-{side}-out" for side in SIDES), "-dead-letters")
     ]
     tables = [
         Topic(f"{run}-{side}-counts-changelog", "key", "count", public=False, retention_ms=-1, compacted=True)
-        for side in ("stock", "engine")
+        for side in SIDES
     ]
     Admin(kafka).create([*plain, *tables], partitions=PARTITIONS, replication_factor=1)
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 20})
@@ -110,9 +116,22 @@ class Stopwatch:
 @click.argument("events", type=int)
 def engine(bootstrap: str, run: str, events: int) -> None:
     """Count with the engine."""
+    count_with_the_engine(bootstrap, run, events, "engine", TransactionalProducer)
+
+
+@main.command(name="at-least-once", hidden=True)
+@click.argument("bootstrap")
+@click.argument("run")
+@click.argument("events", type=int)
+def at_least_once(bootstrap: str, run: str, events: int) -> None:
+    """Count with the engine, without transactions."""
+    count_with_the_engine(bootstrap, run, events, "at-least-once", AtLeastOnceProducer)
+
+
+def count_with_the_engine(bootstrap: str, run: str, events: int, side: str, new_producer: NewProducer) -> None:
     settings = Settings(
         kafka=KafkaSettings(bootstrap_servers=bootstrap, partitions=PARTITIONS),
-        engine=EngineSettings(app_id=f"{run}-engine"),
+        engine=EngineSettings(app_id=f"{run}-{side}"),
     )
     stopwatch = Stopwatch(events)
 
@@ -127,6 +146,7 @@ def engine(bootstrap: str, run: str, events: int) -> None:
         aiokafka_configuration(settings.kafka),
         dead_letters=f"{run}-dead-letters",
         observer=Committed(),
+        new_producer=new_producer,
     )
     counts = measured.table("counts", owner=run)
 
@@ -138,7 +158,7 @@ def engine(bootstrap: str, run: str, events: int) -> None:
             count = int(counts.get(key) or b"0") + 1
             counts.put(key, b"%d" % count)
             value = orjson.dumps({"id": entry["id"], "key": key, "count": count})
-            unit.send(f"{run}-engine-out", value, partition=unit.partition, key=record.key)
+            unit.send(f"{run}-{side}-out", value, partition=unit.partition, key=record.key)
         unit.count("events", len(unit.records))
 
     measured.stage("counting", run, number)

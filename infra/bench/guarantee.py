@@ -2,9 +2,8 @@
 
     python -m infra.bench.guarantee [--prompts 5000] [--rounds 2] [--report FILE]
 
-The runs differ in one thing only, the producer that the worker is given: `AtLeastOnceProducer` sends the same batches,
-waits for the same acknowledgements and commits the same offsets, but without a transaction around them. It is
-handed in by this bench; there is no such setting. Rounds alternate, because a machine gets slower and faster.
+The runs differ in one thing only, the producer that the worker is given (at_least_once.py). It is handed in by this
+bench; there is no such setting. Rounds alternate, because a machine gets slower and faster.
 
 The budget says when a prompt's record reached each topic, measured by the broker's clock from its record in
 `prompts`, at a steady rate: what lies between two topics is the commit of the one stage, the fetch and the pause
@@ -25,15 +24,13 @@ from typing import Any
 import click
 import numpy as np
 import orjson
-from aiokafka import AIOKafkaProducer
-from aiokafka.client import CoordinationType
-from aiokafka.protocol.commit import OffsetCommitRequest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
 from connectors.kafka.client import confluent_configuration
 from infra.bench.__main__ import STEADY_PER_SECOND, STEADY_SECONDS, WARM_UP_PROMPTS, placed
+from infra.bench.at_least_once import AtLeastOnceProducer
 from infra.bench.measure import Plan, Result, measure
 from infra.bench.pipelines import promptloom
 from infra.embedded import start
@@ -41,8 +38,6 @@ from schemas import topics
 from schemas.errors import PromptloomError, ServiceUnavailable
 from schemas.prompts import CanonicalizedFrame, ClusteredFrame, EmbeddedFrame, ModeratedFrame
 from streams.engine import frames, logs
-from streams.engine.exactly_once.producer import ProducerId, TransactionalProducer
-from streams.engine.limits import BATCH_BYTES_MAX, SEND_BATCH_BYTES
 from streams.engine.settings import Settings, load
 
 READ_TIMEOUT_S = 20.0
@@ -55,54 +50,6 @@ MODELS: Mapping[str, type[Any]] = {
     topics.PROMPTS_CLUSTERED.name: ClusteredFrame,
     topics.PROMPTS_CANONICALIZED.name: CanonicalizedFrame,
 }
-
-
-class AtLeastOnceProducer(TransactionalProducer):
-    """The same batches, acknowledgements and offsets, without a transaction; fences nobody.
-
-    Offsets go to a group of their own: those of the real one are for its members, and nothing here reads them.
-    """
-
-    def __init__(self, transactional_id: str, connection: Mapping[str, Any]) -> None:
-        super().__init__(transactional_id, connection)
-        self._unused, self._producer = (
-            self._producer,
-            AIOKafkaProducer(
-                **connection,
-                enable_idempotence=True,
-                acks="all",
-                max_batch_size=SEND_BATCH_BYTES,
-                max_request_size=BATCH_BYTES_MAX,
-                linger_ms=0,
-            ),
-        )
-        self.in_transaction = True  # so that none is begun
-        self._coordinator: int | None = None
-
-    async def start(self) -> ProducerId:
-        await self._producer.start()
-        return ProducerId(-1, -1)
-
-    async def commit(self, source: tuple[str, int], position: int, group: str) -> dict[tuple[str, int], int]:
-        futures = list(self._futures)
-        written = [await future for future in futures]
-        self._futures.clear()
-        group = f"{group}-at-least-once"
-        client = self._producer.client
-        if self._coordinator is None:
-            self._coordinator = await client.coordinator_lookup(CoordinationType.GROUP, group)
-            await client.ready(self._coordinator)
-        topic, partition = source
-        request = OffsetCommitRequest(group, -1, "", -1, [(topic, [(partition, position, "")])])
-        answer = await client.send(self._coordinator, request)
-        ((_, ((_, error),)),) = answer.topics
-        if error:
-            raise ServiceUnavailable(f"committing offsets at least once: error {error}")
-        return {(batch.topic, batch.partition): batch.offset for batch in written if batch.offset >= 0}
-
-    async def stop(self) -> None:
-        await super().stop()
-        await self._unused.stop()
 
 
 @click.group(invoke_without_command=True)

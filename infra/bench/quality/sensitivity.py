@@ -38,7 +38,7 @@ NOT_TRIED = {
     "SKETCHED_CHARS_MAX", "SHINGLES_MAX", "MEANING_UNKNOWN", "CHARS_MAX", "ITEM_BYTES", "NAME_WORDS",
     "DESCRIPTION_CHARS_MAX", "SCALE", "MARKS_SCALE", "KEPT_CHARS_MAX", "KEPT_MIN", "POOL_CHARS_MAX",
     "VALUE_CHARS_MAX", "TEXT_CHARS_MAX", "HISTORY_MAX", "PAIRS_MAX", "waiting_max", "waiting_age_max",
-    "retire_after", "retired_max", "stub_constants_max", "recent_ids_max", "version",
+    "retire_after", "retired_max", "stub_constants_max", "recent_ids_max", "version", "calibrated",
 }  # fmt: skip
 NOT_MEASURED = {"slots", "agent", "rows", "languages"}
 PERCENT_MAX = 100
@@ -85,14 +85,14 @@ def numbers() -> list[Number]:
 def sensitivity_table(sets: Sequence[LabelledSet], folder: Path, say: Callable[[str], None]) -> str:
     """Return the table of every number halved and doubled, as markdown."""
     folder.mkdir(parents=True, exist_ok=True)
-    base = {labelled.name: _trial(labelled, folder, None, 0.0) for labelled in sets}
+    base = {labelled.name: trial(labelled, folder, None, 0.0) for labelled in sets}
     judged = [(name, measure) for name in base for measure in SHOWN if measure in base[name]]
     lines = [["*as it is*", "", "", *(f"{base[name][measure]:.3f}" for name, measure in judged)]]
     tried = numbers()
     for place, number in enumerate(tried, 1):
         for value in number.others():
             say(f"number {place} of {len(tried)}: {number.room} {number.name} = {value:g}")
-            scores = {labelled.name: _trial(labelled, folder, number, value) for labelled in sets}
+            scores = {labelled.name: trial(labelled, folder, number, value) for labelled in sets}
             changes = [_difference(scores[name].get(measure), base[name][measure]) for name, measure in judged]
             lines.append([f"{number.room}.{number.name}", f"{number.value:g}", f"{value:g}", *changes])
     return table(["number", "value", "tried", *(f"{name} {measure}" for name, measure in judged)], lines) + "\n"
@@ -121,7 +121,7 @@ def _difference(value: float | None, base: float) -> str:
     return "·" if abs(change) < SHOWN_FROM else f"**{text}**" if abs(change) >= BOLD_FROM else text
 
 
-def _trial(labelled: LabelledSet, folder: Path, number: Number | None, value: float) -> Scores:
+def trial(labelled: LabelledSet, folder: Path, number: Number | None, value: float) -> Scores:
     """Return the scores of one trial, from disk if the rooms are as they were then; none if it broke."""
     sources = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "streams/prompts").rglob("*.py")))
     key = f"{labelled.name} {TRIAL_PROMPTS} {number} {value} {sources}"
