@@ -10,15 +10,17 @@ group) does not matter for correctness; only who holds the stamp does.
 The rule, for each source partition by itself:
 
 1. `InitProducerId("{app}-{topic}-{partition}")` fences every earlier owner, and waits until its
-   open transaction is decided.
+   open transaction is decided. What the brokers then still hold open under this id was decided, but
+   lost its markers in a crash; it is ended as it was decided (hanging.py).
 2. Only then the committed offset is read, and the changelogs of the tables that this topic owns, up
-   to the last stable offset. That is the truth, also after a commit whose answer was lost.
+   to the last stable offset. That is the truth, also after a commit whose answer was lost. Rows name
+   the position they were reached by: offsets that do not belong to them are refused.
 3. Processing goes on from exactly that offset. A unit (some records of the partition) is applied
    whole: its rows to the tables, its records to the producer; or it is dropped.
 4. Sends, changelog rows and the offset go through that producer's transaction only. One task does
    everything a partition needs, in order, so no commit can fall inside a publish.
-5. Any doubt (an error, a fence, a gap in the positions, a rebalance) drops the session: the worker
-   asks for a new assignment and starts again at 1.
+5. Any doubt (an error, a fence, a gap in the positions, a rebalance, a lost connection to a broker)
+   drops the session: the worker asks for a new assignment and starts again at 1.
 
 Modules, in the order of the flow:
 
@@ -29,10 +31,11 @@ Modules, in the order of the flow:
     processing.py its records applied: the handler run, what is at fault found, services waited for
     ledger.py     what a partition has done and not committed yet
     producer.py   the transaction
-    truth.py      committed offsets and changelogs, read after the fence
+    hanging.py    what a broker's crash left of earlier transactions, ended; wire.py has its requests
+    truth.py      committed offsets and changelogs, read after the fence; restore.py makes rows of them
     sessions.py   all sessions of a worker: open after each assignment, close before the next
 
-What it cannot give. Side effects outside Kafka happen at least once. A single broker that is killed
-between a transaction's decision and its markers can leave the records hanging open, and the next
-transaction of the same id then commits them beside their re-run; the window is milliseconds.
+What it cannot give. Side effects outside Kafka happen at least once. The decision over a hanging
+transaction is lost when the worker dies as well, in the milliseconds between its fence and the end of
+the repair: what is still open is aborted then, also where some partition had got its commit marker.
 """
