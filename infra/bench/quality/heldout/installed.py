@@ -9,7 +9,7 @@ import ast
 import importlib.util
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PACKAGES = ("scipy", "sklearn", "numpy")
@@ -26,11 +26,12 @@ def documents_and_functions() -> tuple[list[str], list[str]]:
     functions: dict[str, None] = {}
     for path in _standard_library():
         source = path.read_text(encoding="utf-8", errors="replace")
-        documents |= dict.fromkeys(_documents(source))
-        functions |= dict.fromkeys(_functions(source))
+        tree = ast.parse(source)
+        documents |= dict.fromkeys(_documents(tree))
+        functions |= dict.fromkeys(_functions(tree, source.splitlines()))
     for package in PACKAGES:
         for path in _modules(package):
-            documents |= dict.fromkeys(_documents(path.read_text(encoding="utf-8", errors="replace")))
+            documents |= dict.fromkeys(_documents(ast.parse(path.read_text(encoding="utf-8", errors="replace"))))
     return list(documents), list(functions)
 
 
@@ -41,8 +42,8 @@ def sentences(document: str) -> list[str]:
     return [line for line in found if low <= len(line) <= high and line[0].isupper() and line.endswith(".")]
 
 
-def _documents(source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
+def _documents(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
             paragraphs = (ast.get_docstring(node) or "").split("\n\n")
             prose = "\n\n".join(text for text in paragraphs if not MARKUP.search(text) and sentences(text))
@@ -50,9 +51,8 @@ def _documents(source: str) -> Iterator[str]:
                 yield prose
 
 
-def _functions(source: str) -> Iterator[str]:
-    lines = source.splitlines()
-    for node in ast.walk(ast.parse(source)):
+def _functions(tree: ast.Module, lines: Sequence[str]) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             function = textwrap.dedent("\n".join(lines[node.lineno - 1 : node.end_lineno]))
             if FUNCTION_CHARS[0] <= len(function) <= FUNCTION_CHARS[1]:
