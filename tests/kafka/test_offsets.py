@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from connectors.kafka.admin import Admin
 from schemas.errors import StateIncompatible
 from schemas.topics import Topic
-from tests.kafka.chain import KEYS, PARTITIONS, Chain
+from tests.kafka.chain import KEYS, PARTITIONS, Chain, until
 
 pytestmark = pytest.mark.kafka
 
@@ -108,3 +109,21 @@ async def test_records_deleted_before_they_were_processed_are_said_and_skipped_o
     async with chain.engine().running():
         entries = await asyncio.to_thread(chain.output, 4 * KEYS - 4)
     assert len(entries) == 4 * KEYS - 4
+
+
+async def test_records_deleted_under_a_running_worker_stop_it(chain: Chain, admin: AdminClient) -> None:
+    engine = chain.engine()
+    working = asyncio.create_task(engine.work())
+    await until(lambda: not engine.reasons())
+    place = (await committed(admin, chain))[0]
+    producer = AIOKafkaProducer(bootstrap_servers=chain.bootstrap, transactional_id=f"{chain.run}-other")
+    await producer.start()
+    # Records of an open transaction: the worker does not get them before they are gone.
+    await producer.begin_transaction()
+    for _ in range(5):
+        await producer.send_and_wait(place.topic, b"{}", partition=place.partition)
+    (deleted,) = admin.delete_records([TopicPartition(place.topic, place.partition, place.offset + 3)]).values()
+    await asyncio.wrap_future(deleted)
+    with pytest.raises(StateIncompatible, match=f"begins at {place.offset + 3}, but is processed only up to"):
+        await working
+    await producer.stop()

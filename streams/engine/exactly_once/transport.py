@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, OffsetOutOfRangeError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.02  # between two looks when no partition may be fetched
+NOWHERE = -1  # no position
 
 
 class BatchMessage(ConsumerMessage):
@@ -62,7 +63,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             partition_assignment_strategy=[app.assignor],
             enable_auto_commit=False,
             isolation_level="read_committed",
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",  # a position that the broker does not have is a doubt, not a jump
             session_timeout_ms=int(app.conf.broker_session_timeout * 1000),
             heartbeat_interval_ms=int(app.conf.broker_heartbeat_interval * 1000),
             rebalance_timeout_ms=int(app.conf.broker_rebalance_timeout * 1000),
@@ -106,9 +107,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 if assignment is None or not partitions or epoch != self._epoch:
                     await asyncio.sleep(IDLE_SECONDS)
                     return []
-                fetched = await consumer._fetcher.fetched_records(  # noqa: SLF001
-                    partitions, timeout=FETCH_WAIT_MS_MAX / 1000, max_records=FETCH_RECORDS_MAX
-                )
+                try:
+                    fetched = await consumer._fetcher.fetched_records(  # noqa: SLF001
+                        partitions, timeout=FETCH_WAIT_MS_MAX / 1000, max_records=FETCH_RECORDS_MAX
+                    )
+                except OffsetOutOfRangeError as error:
+                    return [self._out_of_range(partition) for partition in error.args[0]]
             if not assignment.active:
                 return []  # a rebalance came between; these records are read again
             return [
@@ -118,6 +122,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 if (end := assignment.state_value(partition)._position) is not None  # noqa: SLF001
                 and end != self._cursor.get(partition)
             ]
+
+    def _out_of_range(self, partition: TopicPartition) -> Batch:
+        """Return a batch that joins nothing, so that its session starts over and looks at what there is."""
+        return Batch(partition.topic, partition.partition, self._epoch, NOWHERE, NOWHERE, ())
 
     def _batch(self, partition: TopicPartition, end: int, fetched: Collection[Any]) -> Batch:
         start = self._cursor.get(partition, -1)
