@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.events import SlotType
+from streams.prompts.canonicalization.slot_types import type_of
 from streams.prompts.canonicalization.slots import (
     KEPT_HASHES,
     TOP_VALUES,
@@ -13,7 +14,6 @@ from streams.prompts.canonicalization.slots import (
     json_schema,
     name_slots,
     problems,
-    type_of,
 )
 from streams.prompts.canonicalization.template import Template
 from tests.canonical import dice

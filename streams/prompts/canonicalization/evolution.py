@@ -20,7 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from streams.prompts.canonicalization.template import Template, learn
+from streams.prompts.canonicalization.learning import learn
+from streams.prompts.canonicalization.template import Template
 from streams.prompts.canonicalization.tokens import tokenize
 
 AGREEING_MIN = 8  # members that must agree before a new version is believed

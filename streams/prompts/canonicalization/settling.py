@@ -13,8 +13,9 @@ from streams.prompts.canonicalization.announcements import announce
 from streams.prompts.canonicalization.cluster import CURRENT, ClusterState, Sample, shortened
 from streams.prompts.canonicalization.evolution import gave_way, is_overdue, is_same
 from streams.prompts.canonicalization.families import RELATED_MIN, SIBLING_MIN
+from streams.prompts.canonicalization.learning import learn
 from streams.prompts.canonicalization.slots import name_slots
-from streams.prompts.canonicalization.template import Template, learn
+from streams.prompts.canonicalization.template import Template
 from streams.prompts.canonicalization.tenant import Tenant
 
 MEMBERS_MIN = 12  # a constant that twelve different prompts share by accident is rare

@@ -22,8 +22,9 @@ from streams.prompts.canonicalization.evolution import (
     sharing_new_words,
     went_back,
 )
+from streams.prompts.canonicalization.learning import learn
 from streams.prompts.canonicalization.slots import name_slots
-from streams.prompts.canonicalization.template import Template, learn
+from streams.prompts.canonicalization.template import Template
 from streams.prompts.canonicalization.tenant import Tenant
 
 LOOK_EVERY = 8  # members between two looks at the newest ones, while a version is young

@@ -1,0 +1,148 @@
+"""Give what stands beside a slot to the side it belongs to.
+
+Pure. Texts tell where they differ, not where a slot was: its values may all begin or end alike. What can be told from
+the values themselves is put right here.
+
+Rules
+  1. A sentence in a slot keeps its full stop; a bracket opened in a slot is closed in it; a currency sign stays with
+     its amount; what only a mark without white space stands between is one value (11:46).
+  2. A part of a date or of a JSON object is no constant, though all values share it: `2026-{{x}}`, `{{{x}}}`.
+  3. A value that is empty together with the blank beside it is not empty, but ends (or begins) with the word behind
+     it: `{{American }}English` is a slot of "English" and "American English".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import orjson
+
+from schemas.events import SlotType
+from streams.prompts.canonicalization.slot_types import PATTERNS
+from streams.prompts.canonicalization.template import Template
+from streams.prompts.canonicalization.tokens import tokenize
+
+SENTENCE_END = re.compile(r"[ \t]*[.?!。？！…]+")
+SENTENCE_INSIDE = re.compile(r"[.?!][\"')]?\s+\S|[。？！]\S")
+GOES_ON = re.compile(r"\s*,|[ \t]+[^\W\d_A-Z]")
+MARK_APART = re.compile(r"\w [.,]")
+CLOSING = tuple(".?!。？！…")
+ALL_BUT_FEW = 0.9
+SENTENCE_WORDS_MIN = 4  # from which a value is a sentence rather than a name
+CURRENCY_BEFORE = re.compile(r"[$€£¥₹]$")
+BRACKETS = {")": "(", "]": "[", "}": "{"}
+MAJORITY = 0.6  # of the values that must show a trait before it counts as the slot's
+DATE = re.compile(PATTERNS[SlotType.DATE])
+DATE_PART_BEFORE = re.compile(r"(?:\d{4}[-/.]|\d{4}年)(?:\d{1,2}[-/.月])?$")
+DATE_PART_BEHIND = re.compile(r"(?:,? |[-/.])\d{4}\b|年?\d{1,2}月\d{1,2}日|月\d{1,2}日|日")
+WORD_BEHIND = re.compile(r"[^\W_][\w'’-]*")
+WORD_BEFORE = re.compile(r"[^\W_][\w'’-]*$")
+
+
+def tidy(template: Template, texts: Sequence[str]) -> Template:
+    """Give each mark beside a slot to the side it belongs to."""
+    template = _without_bare_marks(template)
+    columns = template.columns(texts)
+    if not columns:
+        return template
+    constants = list(template.constants)
+    for index, values in enumerate(columns):
+        last = index + 2 == len(constants)
+        constants[index + 1] = _after_slot(constants[index + 1], values, last=last)
+        if constants[index] and CURRENCY_BEFORE.search(constants[index]) and _most(v[:1].isdigit() for v in values):
+            constants[index] = constants[index][:-1]
+        _complete(constants, index, values)
+    return _joined(constants)
+
+
+def _complete(constants: list[str], index: int, values: Sequence[str]) -> None:
+    """Give a slot the part of its value that all its values share, where the value is none without it."""
+    before, behind = constants[index], constants[index + 1]
+    head, tail = DATE_PART_BEFORE.search(before), DATE_PART_BEHIND.match(behind)
+    for start, end in ((head, None), (None, tail), (head, tail)):
+        left, right = start.group() if start else "", end.group() if end else ""
+        if (start or end) and _becomes(_is_date, values, left, right):
+            constants[index], constants[index + 1] = before.removesuffix(left), behind.removeprefix(right)
+            return
+    if before[-1:] in ("{", "[") and behind[:1] in ("}", "]") and _becomes(_is_json, values, before[-1], behind[0]):
+        constants[index], constants[index + 1] = before[:-1], behind[1:]
+        return
+    filled = [value for value in values if value]
+    if not filled or len(filled) == len(values):
+        return
+    if (word := WORD_BEHIND.match(behind)) and all(value[-1] == " " and value.strip() for value in filled):
+        constants[index + 1] = behind[word.end() :]
+    elif (word := WORD_BEFORE.search(before)) and all(value[0] == " " and value.strip() for value in filled):
+        constants[index] = before[: word.start()]
+
+
+def _becomes(fits: Callable[[str], bool], values: Sequence[str], left: str, right: str) -> bool:
+    """Tell whether values fit with what stands beside them, and do not fit without it."""
+    whole = sum(fits(f"{left}{value}{right}") for value in values)
+    return whole >= ALL_BUT_FEW * len(values) and not _most(fits(value) for value in values)
+
+
+def _is_date(value: str) -> bool:
+    return DATE.fullmatch(value.strip()) is not None
+
+
+def _is_json(value: str) -> bool:
+    try:
+        orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _without_bare_marks(template: Template) -> Template:
+    """Join slots that only a mark without white space stands between: 11:46, 1,000 and a-b are one value."""
+    if not template.slots:
+        return template
+    first, *inner, last = template.constants
+    return Template((first, *(constant for constant in inner if _separates(constant)), last))
+
+
+def _separates(constant: str) -> bool:
+    spaced = constant[0].isspace() and constant[-1].isspace() and not constant.isspace()
+    return spaced or re.search(r"[\w\n]", constant) is not None
+
+
+def _after_slot(constant: str, values: Sequence[str], *, last: bool) -> str:
+    """Cut from a constant behind a slot what its values own."""
+    rest = constant
+    while rest[:1] in BRACKETS and _most(
+        _opens(value + constant[: len(constant) - len(rest)], rest[0]) for value in values
+    ):
+        rest = rest[1:]
+        if rest[:1] == ";":
+            rest = rest[1:]
+    end = SENTENCE_END.match(rest)
+    if end:
+        behind = rest[end.end() :]
+        apart = end.group()[0] in " \t"  # "word ." : the value's own only if it sets its other marks apart too
+        closes = (last and not behind) or behind[:1] in ("\n", '"', "”", "'", ";", ")", "」")
+        words = sorted(sum(token[0].isalnum() for token in tokenize(value)) for value in values)
+        sentence = words[len(words) // 2] >= SENTENCE_WORDS_MIN
+        ended = sum(value.rstrip()[-1:] in CLOSING for value in values if value.strip()) >= ALL_BUT_FEW * len(values)
+        several = _most(SENTENCE_INSIDE.search(value) for value in values)
+        goes_on = bool(GOES_ON.match(behind))  # no sentence of the template ends here
+        styled = not apart or _most(MARK_APART.search(value) for value in values)
+        if styled and not ended and (several or (closes and sentence) or (goes_on and sentence)):
+            rest = behind
+    return rest
+
+
+def _opens(value: str, closing: str) -> bool:
+    return value.count(BRACKETS[closing]) > value.count(closing)
+
+
+def _most(traits: Iterable[object]) -> bool:
+    seen = [bool(trait) for trait in traits]
+    return bool(seen) and sum(seen) >= MAJORITY * len(seen)
+
+
+def _joined(constants: list[str]) -> Template:
+    """Drop inner constants that became empty: their slots are one."""
+    inner = [constant for constant in constants[1:-1] if constant]
+    return Template((constants[0], *inner, constants[-1])) if len(constants) > 1 else Template(tuple(constants))
