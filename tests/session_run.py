@@ -13,6 +13,7 @@ from streams.engine.exactly_once.session import Session
 from streams.engine.exactly_once.stage import Stage, Surroundings
 from streams.engine.exactly_once.unit import Outgoing
 from streams.engine.ports import NullObserver, Observer, Record, Split, Unit
+from streams.engine.store import NoStore, Store
 from streams.engine.tables import View
 from tests.fakes import a_record
 
@@ -55,12 +56,20 @@ class Run:
         producer: RecordingProducer | None = None,
         start: int = 0,
         commit_interval_s: float = 0.01,
+        store: Store | None = None,
     ) -> None:
         self.producer = producer or RecordingProducer()
         self.failures: list[Exception] = []
         self.view = View()
         around = Surroundings(
-            "app", unit_records_max, 0.0, commit_interval_s, DEAD_LETTERS, observer or NullObserver(), 0.001
+            group="app",
+            unit_records_max=unit_records_max,
+            unit_wait_s=0.0,
+            commit_interval_s=commit_interval_s,
+            dead_letters=DEAD_LETTERS,
+            observer=observer or NullObserver(),
+            hold_s_min=0.001,
+            store=store or NoStore(),
         )
         self.session = Session(
             Stage("stage", TOPIC, handler, split, stage_records_max),

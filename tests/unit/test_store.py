@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 import time
@@ -16,8 +17,10 @@ from streams.engine.exactly_once.restore import restore
 from streams.engine.exactly_once.truth import Changes, Place, Position
 from streams.engine.limits import STORE_AGE_SECONDS_MAX, STORE_BATCH_BYTES, STORE_QUEUE_BYTES_MAX
 from streams.engine.rocks_store import RocksStore
-from streams.engine.store import NoStore, Saved, Store
+from streams.engine.store import NoStore, Saved, Source, Store, Written
 from streams.engine.tables import ChangelogTable, Rows
+from tests.session_run import TOPIC, Run
+from tests.unit.test_engine_pieces import adding
 
 SOURCE = ("words", 3)
 OTHER = ("words", 4)
@@ -106,6 +109,7 @@ async def test_workers_of_one_machine_take_folders_of_their_own(tmp_path: Path) 
 async def test_a_disk_that_fails_costs_the_store_and_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.ERROR)
     of = tables()
     async with a_store(tmp_path / "state") as store:
         store.begin(SOURCE, of, saved(5), {"counts": {"a": b"1"}}, anew=True)
@@ -130,6 +134,7 @@ async def test_a_folder_that_cannot_be_made_costs_the_store_only(tmp_path: Path)
 
 
 async def test_a_disk_that_is_too_slow_is_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
     async with a_store(tmp_path) as store:
         store.begin(SOURCE, tables(), saved(5), {}, anew=True)
         value = bytes(STORE_QUEUE_BYTES_MAX // 2 + 1)
@@ -137,6 +142,26 @@ async def test_a_disk_that_is_too_slow_is_given_up(tmp_path: Path, caplog: pytes
             store.save(SOURCE, position, {"counts": {"a": value}}, {})
         await store.find(SOURCE, tables())
     assert "state store dropped, going on from memory" in [record.message for record in caplog.records]
+
+
+class RecordingStore(NoStore):
+    """Keeps the positions it was given."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[int, dict[str, dict[str, bytes | None]]]] = []
+
+    def save(self, source: Source, position: int, written: Written, changelogs: Mapping[str, int]) -> None:  # noqa: ARG002
+        self.kept.append((position, {table: dict(rows) for table, rows in written.items()}))
+
+
+@pytest.mark.parametrize("commits", [True, False])
+async def test_only_what_is_committed_is_kept(*, commits: bool) -> None:
+    table, store = ChangelogTable("totals", TOPIC, "app-totals-changelog"), RecordingStore()
+    run = Run(adding(table), [b"[1]", b"[2]", b"[3]"], store=store)
+    run.producer.fails = not commits
+    await run.until(lambda: bool(run.producer.committed or run.failures))
+    await run.session.close()
+    assert store.kept == ([(3, {"totals": {"total": b"6"}})] if commits else [])
 
 
 class Changelogs:
