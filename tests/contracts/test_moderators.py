@@ -239,3 +239,15 @@ def test_training_learns_what_the_flags_say_and_gives_the_same_file_twice(tmp_pa
     assert offending.max() > 10 * harmless.max()
     card = json.loads((first / "weights.json").read_text())
     assert card["held_out"]["auc_mean"] > 0.9
+
+
+def test_what_is_remembered_of_paragraphs_changes_no_score() -> None:
+    paragraphs = [f"Paragraph {number}, about the weather in {number} towns of the north." for number in range(6)]
+    texts = ["\n\n".join(paragraphs[start : start + 3]) for start in range(4)]
+    remembering = OfflineModerator()
+    together = remembering.scores([*texts, *texts])
+    again = remembering.scores(texts)
+    alone = [OfflineModerator().scores([text])[0] for text in texts]
+    assert (together[:4] == alone).all()
+    assert (together[4:] == alone).all()
+    assert (again == alone).all()
