@@ -7,9 +7,16 @@ import inspect
 import aiokafka
 import faust
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.consumer.subscription_state import SubscriptionState, TopicPartitionState
+from aiokafka.consumer.subscription_state import Assignment, Subscription, SubscriptionState, TopicPartitionState
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.producer.sender import InitPIDHandler
+from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.protocol import transaction
+from aiokafka.protocol.api import Request
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
@@ -30,7 +37,17 @@ def test_a_fetch_takes_partitions_a_timeout_and_a_number_of_records() -> None:
     [
         (GroupCoordinator, "request_rejoin"),
         (SubscriptionState, "fetch_context"),
+        (Subscription, "_assign"),
+        (Assignment, "state_value"),
         (TopicPartitionState, "consumed_to"),
+        (AIOKafkaClient, "bootstrap"),
+        (AIOKafkaClient, "coordinator_lookup"),
+        (AIOKafkaClient, "force_metadata_update"),
+        (AIOKafkaClient, "send"),
+        (aiokafka.AIOKafkaProducer, "create_batch"),
+        (aiokafka.AIOKafkaProducer, "send_batch"),
+        (faust_consumer.Consumer, "verify_event_path"),
+        (driver.AIOKafkaConsumerThread, "_ensure_consumer"),
         (driver.Consumer, "_new_consumer_thread"),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
         (driver.AIOKafkaConsumerThread, "call_thread"),
@@ -63,3 +80,56 @@ def test_faust_fetches_through_the_consumer_and_rebalances_around_a_flag() -> No
     assert "consumer._drain_messages(self)" in inspect.getsource(faust_consumer.Fetcher)
     assert "self.rebalancing = True" in inspect.getsource(faust.App.on_rebalance_start)
     assert "self.rebalancing = False" in inspect.getsource(faust.App.on_rebalance_end)
+
+
+def test_positions_and_the_assignment_are_where_the_fetch_looks_for_them() -> None:
+    consumer = inspect.getsource(aiokafka.AIOKafkaConsumer)
+    for name in ("_fetcher", "_coordinator", "_subscription"):
+        assert f"self.{name} = " in consumer
+    assert "self._position = " in inspect.getsource(TopicPartitionState)
+    assert {"active", "tps"} <= set(dir(Assignment))
+    assert "self._records[tp]" in inspect.getsource(Fetcher.seek_to)  # what was fetched before a seek is dropped
+
+
+def test_without_a_reset_policy_a_position_out_of_range_is_raised_with_its_partitions() -> None:
+    source = inspect.getsource(Fetcher)
+    assert "if self._default_reset_strategy != OffsetResetStrategy.NONE:" in source
+    assert "Errors.OffsetOutOfRangeError({tp: fetch_offset})" in source
+
+
+def test_a_client_tells_one_place_of_every_connection_that_closed_and_why() -> None:
+    assert "on_close=self._on_connection_closed" in inspect.getsource(AIOKafkaClient._get_conn)
+    assert list(inspect.signature(AIOKafkaClient._on_connection_closed).parameters) == ["self", "conn", "reason"]
+    assert "self._on_close_cb(self, reason)" in inspect.getsource(AIOKafkaConnection.close)
+    assert "self.close(CloseReason.IDLE_DROP)" in inspect.getsource(AIOKafkaConnection._idle_check)
+    assert {reason.name for reason in CloseReason} == {
+        "CONNECTION_BROKEN", "CONNECTION_TIMEOUT", "OUT_OF_SYNC", "IDLE_DROP", "SHUTDOWN", "AUTH_FAILURE",
+    }  # fmt: skip
+
+
+def test_a_producer_shows_the_id_and_epoch_that_its_fence_gave_it() -> None:
+    assert isinstance(TransactionManager.producer_id, property)
+    assert isinstance(TransactionManager.producer_epoch, property)
+    assert "set_pid_and_epoch" in inspect.getsource(InitPIDHandler)
+    assert "self._txn_manager = " in inspect.getsource(aiokafka.AIOKafkaProducer)
+
+
+def test_transactions_speak_the_protocol_in_which_only_a_fence_moves_the_epoch() -> None:
+    # From EndTxn 5 and InitProducerId 6 on every commit moves it too, and "one epoch further" means something else.
+    spoken = [
+        kind
+        for kind in vars(transaction).values()
+        if inspect.isclass(kind) and kind.__name__.startswith(("EndTxnRequest_v", "InitProducerIdRequest_v"))
+    ]
+    assert {kind.__name__ for kind in spoken} == {"EndTxnRequest_v0", "InitProducerIdRequest_v0"}
+
+
+def test_requests_are_built_for_the_version_that_the_broker_offers() -> None:
+    assert list(inspect.signature(Request.prepare).parameters) == ["self", "versions"]
+    assert "self.build(req_class)" in inspect.getsource(Request.prepare)
+
+
+def test_a_full_batch_says_so_by_taking_nothing() -> None:
+    batch = BatchBuilder(200, 0, is_transactional=False, key_serializer=None, value_serializer=None)
+    assert batch.append(timestamp=None, key=None, value=b"x" * 100) is not None
+    assert batch.append(timestamp=None, key=None, value=b"x" * 100) is None
