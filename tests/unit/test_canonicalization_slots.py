@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.events import SlotType
+from streams.prompts.canonicalization.slot_names import name_slots
 from streams.prompts.canonicalization.slot_types import type_of
 from streams.prompts.canonicalization.slots import (
     KEPT_HASHES,
@@ -12,7 +13,6 @@ from streams.prompts.canonicalization.slots import (
     Sketch,
     describe,
     json_schema,
-    name_slots,
     problems,
 )
 from streams.prompts.canonicalization.template import Template

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.prompts.canonicalization.learning import learn
-from streams.prompts.canonicalization.slots import name_slots
+from streams.prompts.canonicalization.slot_names import name_slots
 from streams.prompts.canonicalization.template import Template, fill
 from streams.prompts.canonicalization.tokens import tokenize
 from tests.canonical import letters

@@ -35,7 +35,7 @@ from streams.prompts.canonicalization import rows
 from streams.prompts.canonicalization.announcements import announce
 from streams.prompts.canonicalization.cluster import ClusterState, Read
 from streams.prompts.canonicalization.settling import learn_on, relearn
-from streams.prompts.canonicalization.slots import name_slots
+from streams.prompts.canonicalization.slot_names import name_slots
 from streams.prompts.canonicalization.tenant import Tenant
 from streams.prompts.canonicalization.watching import refine, tighten, watch
 
@@ -114,7 +114,7 @@ class Canonicalization:
             elif state.suspects():
                 refine(state)
             elif state.loosened and (tightened := tighten(state)) is not None:
-                state.template = name_slots(tightened)
+                state.template = name_slots(tightened, [sample.text for sample in state.samples()])
 
     def dirty(self) -> list[tuple[str, str, bytes | None]]:
         """Return the rows written since the last call as (table, key, row); None deletes."""

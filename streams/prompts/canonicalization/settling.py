@@ -14,7 +14,7 @@ from streams.prompts.canonicalization.cluster import CURRENT, ClusterState, Samp
 from streams.prompts.canonicalization.evolution import gave_way, is_overdue, is_same
 from streams.prompts.canonicalization.families import RELATED_MIN, SIBLING_MIN
 from streams.prompts.canonicalization.learning import learn
-from streams.prompts.canonicalization.slots import name_slots
+from streams.prompts.canonicalization.slot_names import name_slots
 from streams.prompts.canonicalization.template import Template
 from streams.prompts.canonicalization.tenant import Tenant
 
@@ -53,9 +53,10 @@ def learn_on(tenant: Tenant, state: ClusterState, assignment: Assignment, *, liv
 
 def relearn(state: ClusterState) -> Template:
     """Learn a cluster's template from its kept texts."""
-    learnt = learn([sample.text for sample in state.samples()], state.template)
+    texts = [sample.text for sample in state.samples()]
+    learnt = learn(texts, state.template)
     if state.template is None or learnt.constants != state.template.constants:
-        state.template, state.steady = name_slots(learnt), 0
+        state.template, state.steady = name_slots(learnt, texts), 0
     return state.template
 
 

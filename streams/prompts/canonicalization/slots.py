@@ -1,9 +1,7 @@
-"""What a slot is called, what kind of values it takes, and how they are distributed.
+"""What is known of the slots of a template: types, examples, and how their values are distributed.
 
-Pure. A *name* comes from the constant text around the slot, nearest evidence first: an XML tag, a quoted key, a
-label before a colon, a label after a dash, the words before it, the words after it, its position. A *type* is what
-nearly all values have in common (`TYPE_SHARE_MIN`); the most specific type wins. *Statistics* are a sketch
-(`Sketch`) of fixed size whatever the number of values.
+Pure. *Names* come from the constants around a slot (`slot_names.py`), *types* from its values (`slot_types.py`).
+*Statistics* are a sketch (`Sketch`) of fixed size whatever the number of values.
 """
 
 from __future__ import annotations
@@ -18,28 +16,13 @@ import xxhash
 
 from schemas.events import Slot, SlotType
 from streams.prompts.canonicalization.slot_types import PATTERNS, TYPE_SHARE_MIN, share_of, type_of
-from streams.prompts.canonicalization.template import Template, literals
+from streams.prompts.canonicalization.template import Template
 
-NAME_CHARS_MAX = 40
-NAME_WORDS_MAX = 4
 EXAMPLES_MAX = 5
 EXAMPLE_CHARS_MAX = 200
 KEPT_HASHES = 64  # of the distinct-value sketch: an error of about 12 %
 TOP_VALUES = 8
 TOP_CHARS_MAX = 80
-
-TAG = re.compile(r"<([\w:-]{1,40})(?:\s[^<>]*)?>\s*[\"'`]*$")
-QUOTED_KEY = re.compile(r"[\"']([\w -]{1,40})[\"']\s*[:=]\s*[\"'\[{]*$")
-LABEL = re.compile(r"([^\W_][\w '/()-]{0,60}?)\]?\**\s*(?:[:：=]|->|=>)\s*[\"'`“「『«(<\[{*]*\s*$")
-BEGIN = re.compile(r"\[?(?:BEGIN|START)[ _](\w{1,30})\]?:?\s*$", re.IGNORECASE)
-DESCRIBED = re.compile(r"^[\"'`”]*\s+[-–—:]\s+(?:the |a |an )?([^\W\d_][\w ]{1,40})", re.IGNORECASE)
-WORDS_BEFORE = re.compile(r"([^\W\d_]\w*)[\s\"'`“「『«(<\[{#$-]*$")
-WORDS_AFTER = re.compile(r"^[\"'`”)\]]*[ -]([^\W\d_]\w*)")
-_FILLER_WORDS = """
-a an and are as at be by for from following given in into is it its like of on or that the their this to using was
-with your my our about following please what how
-"""
-FILLER_WORDS = frozenset(_FILLER_WORDS.split())
 
 LIST_ITEM = re.compile(r"^\s*(?:[-*•]|\d+[.)]|[A-Za-z][.)]|\w[\w ]{0,20}:)\s", re.MULTILINE)
 
@@ -100,42 +83,6 @@ class Sketch:
             if reached * 100 >= percent * self.seen:
                 return (1 << digits) - 1
         return 0
-
-
-def name_slots(template: Template) -> Template:
-    """Name each slot from the constants around it; names are unique and equal no literal."""
-    taken = literals(template.constants)
-    names: list[str] = []
-    for position, (before, after) in enumerate(zip(template.constants, template.constants[1:], strict=False), 1):
-        base = _from_context(before, after) or f"slot_{position}"
-        name, number = base, 1
-        while name in taken:
-            number += 1
-            name = f"{base}_{number}"
-        taken.add(name)
-        names.append(name)
-    return template.named(names)
-
-
-def _from_context(before: str, after: str) -> str:
-    line = before.rstrip(" \t\n").rsplit("\n", 1)[-1] + ("\n" if before.endswith("\n") else "")
-    for pattern in (TAG, QUOTED_KEY, BEGIN, LABEL):
-        found = pattern.search(line)
-        if found and (name := _slug(found.group(1))):
-            return name
-    first = after.split("\n", 1)[0]
-    for pattern, text in ((DESCRIBED, first), (WORDS_BEFORE, line), (WORDS_AFTER, first)):
-        found = pattern.search(text)
-        if found and (name := _slug(found.group(1))) and name not in FILLER_WORDS:
-            return name
-    words = [word for word in re.findall(r"[^\W\d_]\w+", line.lower()) if word not in FILLER_WORDS]
-    return _slug(" ".join(words[-2:])) if words else ""
-
-
-def _slug(label: str) -> str:
-    words = re.findall(r"\w+", label.lower().replace("'", ""))
-    kept = [word for word in words if word not in FILLER_WORDS] or words
-    return "_".join(kept[-NAME_WORDS_MAX:]).strip("_")[:NAME_CHARS_MAX]
 
 
 def describe(template: Template, columns: Sequence[Sequence[str]], sketches: Sequence[Sketch]) -> tuple[Slot, ...]:

@@ -23,7 +23,7 @@ from streams.prompts.canonicalization.evolution import (
     went_back,
 )
 from streams.prompts.canonicalization.learning import learn
-from streams.prompts.canonicalization.slots import name_slots
+from streams.prompts.canonicalization.slot_names import name_slots
 from streams.prompts.canonicalization.template import Template
 from streams.prompts.canonicalization.tenant import Tenant
 
@@ -110,14 +110,15 @@ def _about_stragglers(tenant: Tenant, state: ClusterState) -> list[EvolutionEven
 def refine(state: ClusterState) -> None:
     """Learn the draft again with the strange members, if that leaves most of the template as it is."""
     current = state.versions[-1].template
-    learnt = learn([sample.text for sample in state.samples()])
+    texts = [sample.text for sample in state.samples()]
+    learnt = learn(texts)
     difference = compare(current, learnt)
     if difference.gained or not learnt.slots:
         return
     # Two kinds of members that go on side by side differ in what was taken for constant, however much that is.
     side_by_side = len(state.suspects()) >= SIDE_BY_SIDE_MIN and difference.words >= WORDS_MIN
     if difference.kept >= KEPT_WORDS_MIN or side_by_side:
-        state.template = name_slots(learnt)
+        state.template = name_slots(learnt, texts)
 
 
 def tighten(state: ClusterState) -> Template | None:
@@ -174,7 +175,7 @@ def _new_version(
     details: dict[str, Any] | None = None,
 ) -> list[EvolutionEvent]:
     before = state.versions[-1]
-    template = name_slots(proposed)
+    template = name_slots(proposed, texts)
     kind = versions.kind_of_change(before.template, template)
     if detector != "refinement":
         state.keep_only(set(texts))
