@@ -229,8 +229,12 @@ class Engine:
     async def _open_store(self) -> Store:
         if self._settings.store == "memory":
             return NoStore()
-        from streams.engine.rocks_store import RocksStore  # noqa: PLC0415  a library that only this setting needs
-
+        try:
+            from streams.engine.rocks_store import RocksStore  # noqa: PLC0415  a library that only this setting needs
+        except ImportError as error:
+            raise SettingsInvalid(
+                f"keeping state in RocksDB (engine.store): {error}", hint="install the extra `rocksdb`, or use memory"
+            ) from error
         store = RocksStore(self._state_folder, await cluster_id(self._connection))
         await store.open()
         return store
