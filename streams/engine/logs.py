@@ -37,6 +37,13 @@ NOISY = (
     "streams.engine.app", "streams.engine.tables", "streams.engine.exactly_once.transport",
 )  # fmt: skip
 
+# What a Kafka client meets while topics and coordinators are being made or are moving, and tries again every
+# 100 ms, with an error line each time. Said only when it lasts.
+PASSING = re.compile(
+    r"(NotLeaderForPartition|LeaderNotAvailable|Coordinator(NotAvailable|LoadInProgress)|NotCoordinator)"
+)
+PATIENCE_S = 10.0
+
 _correlation: ContextVar[dict[str, object]] = ContextVar("correlation", default={})  # noqa: B039  never mutated
 
 
@@ -56,6 +63,7 @@ def configure(level: str, style: Literal["json", "console"], *, instance: str = 
     handler.setFormatter(JsonFormatter() if style == "json" else ConsoleFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    handler.addFilter(PassingFilter())
     if instance:
         handler.addFilter(InstanceFilter(instance))
     root.setLevel(level)
@@ -82,6 +90,25 @@ def _clean(key: str, value: object) -> object:
     if isinstance(value, bool | int | float) or value is None:
         return value
     return redact(str(value))
+
+
+class PassingFilter(logging.Filter):
+    """Keeps back what a Kafka client says of passing troubles; what lasts is said once every PATIENCE_S."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept_back: dict[tuple[str, str], tuple[float, float]] = {}  # since when, and when last, by message
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka") or not PASSING.search(record.getMessage()):
+            return True
+        key = record.name, str(record.msg)
+        since, last = self._kept_back.get(key, (record.created, record.created))
+        if record.created - last > PATIENCE_S:  # it went away in between
+            since = record.created
+        lasts = record.created - since >= PATIENCE_S
+        self._kept_back[key] = record.created if lasts else since, record.created
+        return lasts
 
 
 class InstanceFilter(logging.Filter):

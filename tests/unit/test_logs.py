@@ -47,3 +47,36 @@ def test_correlation_ids_stand_on_every_line_inside_and_on_none_outside() -> Non
         inside = line("joined")
     assert (inside["stage"], inside["prompt_id"]) == ("clustering", "p1")
     assert "stage" not in line("joined")
+
+
+def client_says(
+    passing: logs.PassingFilter, at_s: float, message: str, name: str = "aiokafka.consumer.fetcher"
+) -> bool:
+    record = logging.makeLogRecord({"name": name, "levelname": "ERROR", "msg": message, "created": at_s})
+    return bool(passing.filter(record))
+
+
+def test_passing_troubles_of_a_client_are_said_only_when_they_last() -> None:
+    passing = logs.PassingFilter()
+    trouble = "Failed fetch offsets from 1: [Error 6] NotLeaderForPartitionError"
+    said = [second / 10 for second in range(250) if client_says(passing, second / 10, trouble)]
+    assert said == [10.0, 20.0]
+    assert not client_says(passing, 100.0, trouble)  # it went away in between
+
+
+def test_other_errors_of_a_client_and_those_of_others_are_said_at_once() -> None:
+    passing = logs.PassingFilter()
+    assert client_says(passing, 0.0, "Unable connect to broker")
+    assert client_says(passing, 0.0, "NotLeaderForPartitionError", name="streams.engine.engine")
+
+
+def test_the_name_of_the_process_stands_on_every_line(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        logs.configure("INFO", "json", instance="worker-2")
+        logging.getLogger("t").info("begun")
+    finally:
+        root.handlers[:], level = before
+        root.setLevel(level)
+    assert json.loads(capsys.readouterr().err)["instance"] == "worker-2"
