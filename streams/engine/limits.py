@@ -38,6 +38,7 @@ COMMIT_PAUSE_FACTOR = 5.0
 # A held partition is tried again after these pauses (doubled each time, jittered by half).
 HOLD_SECONDS_MIN = 0.25
 HOLD_SECONDS_MAX = 30.0
+RETRY_AFTER_SECONDS_MAX = 300.0  # of what a service may ask for: a slip of its clock must not stop work for a day
 
 # A session in doubt starts over at once the first time, and after these pauses (doubled) when it fails again.
 REJOIN_SECONDS_MIN = 0.5

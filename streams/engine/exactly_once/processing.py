@@ -34,7 +34,7 @@ from streams.engine.dead_letter import message
 from streams.engine.exactly_once.ledger import Ledger
 from streams.engine.exactly_once.stage import Stage, Surroundings
 from streams.engine.exactly_once.unit import HandlerMisuse, UnitOfWork, current_unit
-from streams.engine.limits import HOLD_SECONDS_MAX
+from streams.engine.limits import HOLD_SECONDS_MAX, RETRY_AFTER_SECONDS_MAX
 from streams.engine.ports import Handler, Piece, Record
 from streams.engine.tables import View
 
@@ -203,9 +203,12 @@ class Processing:
         self.held_reason = f"{kind}: {error}"
         self._around.observer.failed(self._stage.name, kind)
         pause_s = min(HOLD_SECONDS_MAX, self._around.hold_s_min * 2 ** min(attempts, 20))
+        jitter = random.uniform(0.5, 1.5)  # noqa: S311  so that held partitions do not knock in step
+        pause_s *= jitter
         if isinstance(error, ServiceRateLimited) and error.retry_after_s is not None:
-            pause_s = max(pause_s, error.retry_after_s)
-        pause_s *= random.uniform(0.5, 1.5)  # noqa: S311  jitter, so that held partitions do not knock in step
+            # Never earlier than asked for, and not all in the same moment.
+            asked_s = min(RETRY_AFTER_SECONDS_MAX, error.retry_after_s)
+            pause_s = max(pause_s, asked_s + jitter * self._around.hold_s_min)
         log.warning(
             "partition held",
             extra={"place": self._place, "reason": self.held_reason, "retry_s": round(pause_s, 2)},
