@@ -53,6 +53,7 @@ ORDER BY string_to_array(version, '.')::int[] DESC
 SLOTS = """
 SELECT slot.name, slot.type, slot.optional, slot.repeated, slot.confidence,
     slot.example_values::text AS examples_json, slot.statistics::text AS statistics_json,
+    slot.detail::text AS detail_json,
     COALESCE(refined.slots -> slot.name ->> 'name', '') AS refined_name,
     COALESCE(refined.slots -> slot.name ->> 'reason', '') AS refined_reason
 FROM template_slots AS slot JOIN current_templates AS template USING (template_id)

@@ -67,6 +67,7 @@ class SlotDetail:
     confidence: float
     examples_json: str
     statistics_json: str
+    detail_json: str
     refined_name: str
     refined_reason: str
 

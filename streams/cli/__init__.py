@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "clusters": "catalogue",
     "show": "catalogue",
     "why": "catalogue",
+    "validate": "validate",
     "stats": "catalogue",
     "mine": "mine",
     "calibrate": "calibrate",

@@ -7,8 +7,9 @@ the same facts for programs; what a person sees is put together in `catalogue_vi
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -57,8 +58,9 @@ def clusters(*, tenant: str | None, limit: int, as_json: bool) -> None:
 
 @click.command()
 @click.argument("cluster")
+@click.option("--schema", "as_schema", is_flag=True, help="Only the JSON Schema of its slots, for `validate`.")
 @json_option
-def show(cluster: str, *, as_json: bool) -> None:
+def show(cluster: str, *, as_schema: bool, as_json: bool) -> None:
     """Show the template of CLUSTER, its slots, versions and family, recent events and examples.
 
     CLUSTER is an id as `promptloom clusters` lists it, whole or shortened. One that was merged
@@ -68,14 +70,13 @@ def show(cluster: str, *, as_json: bool) -> None:
     from streams.cli.render import console, json_text, plain
 
     async def ask(reader: Reader) -> tuple[ClusterDetail, tuple[Event, ...]]:
-        cluster_id = _only_match(cluster, await reader.resolve(cluster))
-        detail = await reader.cluster(cluster_id)
-        if detail is None:
-            raise _problem(
-                f"cluster {cluster_id[:8]} was dissolved: its prompts are elsewhere", "promptloom why PROMPT_ID"
-            )
+        detail = await _detail(reader, cluster)
+        cluster_id = detail.cluster.cluster_id
         return detail, await reader.events(cluster_id=cluster_id, limit=EVENTS_SHOWN)
 
+    if as_schema:
+        click.echo(json_text(schema_of(cluster)))
+        return
     detail, events = _asked(ask)
     if as_json:
         click.echo(json_text({**plain(detail), "versions": with_diffs(detail.versions), "events": plain(events)}))
@@ -126,6 +127,42 @@ def stats(*, as_json: bool) -> None:
         console().print(stats_view(numbers, integrity))
     else:
         click.echo(NOTHING_YET)
+
+
+def schema_of(cluster: str) -> dict[str, Any]:
+    """Return the JSON Schema of the slots of a cluster's template."""
+    from schemas.events import Slot, SlotType
+    from streams.prompts.canonicalization.contract import json_schema
+
+    async def ask(reader: Reader) -> ClusterDetail:
+        return await _detail(reader, cluster)
+
+    detail = _asked(ask)
+    template, version = detail.cluster.template, detail.cluster.version
+    if template is None or version is None:
+        raise _problem("this cluster has no template yet", "it comes when enough prompts agree")
+    slots = (
+        Slot(
+            name=slot.name,
+            position=position,
+            type=SlotType(slot.type),
+            optional=slot.optional,
+            repeated=slot.repeated,
+            confidence=slot.confidence,
+            examples=tuple(json.loads(slot.examples_json)),
+            detail=json.loads(slot.detail_json),
+        )
+        for position, slot in enumerate(detail.slots)
+    )
+    return json_schema(template, version, slots)
+
+
+async def _detail(reader: Reader, cluster: str) -> ClusterDetail:
+    cluster_id = _only_match(cluster, await reader.resolve(cluster))
+    detail = await reader.cluster(cluster_id)
+    if detail is None:
+        raise _problem(f"cluster {cluster_id[:8]} was dissolved: its prompts are elsewhere", "promptloom why PROMPT_ID")
+    return detail
 
 
 def _asked(question: Callable[[Reader], Awaitable[Answer]]) -> Answer:

@@ -11,9 +11,6 @@ from streams.prompts.canonicalization.slots import (
     KEPT_HASHES,
     TOP_VALUES,
     Sketch,
-    describe,
-    json_schema,
-    problems,
 )
 from streams.prompts.canonicalization.template import Template
 from tests.canonical import dice
@@ -80,23 +77,3 @@ def test_a_sketch_takes_bounded_space_and_counts_about_right() -> None:
     assert (len(sketch.hashes), len(sketch.top)) == (KEPT_HASHES, 2 * TOP_VALUES)
     assert sketch.summary()["top"][0][0] == "often"
     assert 3_000 < sketch.distinct() < 7_500
-
-
-def test_the_schema_and_the_validator_agree_on_what_is_allowed() -> None:
-    template = Template(("Mode: ", ", pages: ", "."), ("mode", "pages"))
-    columns = [("fast", "slow") * 4, tuple(str(n) for n in range(8))]
-    sketches = [Sketch(), Sketch()]
-    for sketch, column in zip(sketches, columns, strict=True):
-        for value in column:
-            sketch.add(value)
-    slots = describe(template, columns, sketches)
-    schema = json_schema(slots)
-    assert schema["properties"]["mode"]["enum"] == ["fast", "slow"]
-    assert schema["required"] == ["mode", "pages"]
-    assert problems(template, slots, "Mode: fast, pages: 12.") == []
-    assert problems(template, slots, "Mode: new, pages: many.") == [
-        "mode is none of its known values",
-        "pages is no integer",
-    ]
-    assert problems(template, slots, "Mode: , pages: 1.") == ["mode is empty"]
-    assert problems(template, slots, "Hello") == ["the constants of the template are not all there, in order"]

@@ -128,7 +128,7 @@ def _telling(text: str) -> list[str]:
 
 def _slug(label: str) -> str:
     """Make a name of a label: what follows its last determiner, without filler words."""
-    words = re.findall(r"\w+", label.lower().replace("'", ""))
+    words: list[str] = re.findall(r"\w+", label.lower().replace("'", ""))
     if words and UNSPACED_WORD.search(words[-1]):
         return words[-1][-UNSPACED_CHARS_MAX:]
     for at in range(len(words) - 1, 0, -1):

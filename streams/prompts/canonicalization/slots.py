@@ -14,8 +14,8 @@ from typing import Any
 
 import xxhash
 
-from schemas.events import Slot, SlotType
-from streams.prompts.canonicalization.slot_types import PATTERNS, TYPE_SHARE_MIN, share_of, type_of
+from schemas.events import Slot
+from streams.prompts.canonicalization.slot_types import TYPE_SHARE_MIN, share_of, type_of
 from streams.prompts.canonicalization.template import Template
 
 EXAMPLES_MAX = 5
@@ -118,42 +118,3 @@ def _repeats(value: str) -> bool:
 def _examples(values: Sequence[str]) -> tuple[str, ...]:
     different = list(dict.fromkeys(value[:EXAMPLE_CHARS_MAX] for value in values))
     return tuple(sorted(different[: 4 * EXAMPLES_MAX], key=lambda value: (len(value), value))[:EXAMPLES_MAX])
-
-
-def json_schema(slots: Sequence[Slot]) -> dict[str, Any]:
-    """Return a JSON Schema (2020-12) that the slot values of a template satisfy."""
-    properties: dict[str, Any] = {}
-    for slot in slots:
-        rule: dict[str, Any] = {"type": "string"}
-        if slot.type is SlotType.ENUM:
-            rule["enum"] = [*slot.detail["values"], *([""] if slot.optional else [])]
-        elif slot.type in PATTERNS:
-            rule["pattern"] = (
-                f"^\\s*(?:{PATTERNS[slot.type]})\\s*$" if not slot.optional else f"^\\s*(?:{PATTERNS[slot.type]})?\\s*$"
-            )
-        rule["x-type"] = slot.type.value
-        properties[slot.name] = rule
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "properties": properties,
-        "required": [slot.name for slot in slots],
-        "additionalProperties": False,
-    }
-
-
-def problems(template: Template, slots: Sequence[Slot], text: str) -> list[str]:
-    """Return what keeps a prompt from being a valid filling of a template; empty = valid."""
-    values = template.parse(text)
-    if values is None:
-        return ["the constants of the template are not all there, in order"]
-    found = []
-    for slot, value in zip(slots, values, strict=True):
-        if not value.strip():
-            if not slot.optional:
-                found.append(f"{slot.name} is empty")
-        elif slot.type is SlotType.ENUM and value.strip() not in slot.detail["values"]:
-            found.append(f"{slot.name} is none of its known values")
-        elif slot.type in PATTERNS and not re.fullmatch(PATTERNS[slot.type], value.strip()):
-            found.append(f"{slot.name} is no {slot.type.value}")
-    return found

@@ -27,6 +27,14 @@ class Template:
     constants: tuple[str, ...]
     names: tuple[str, ...] = ()
 
+    @classmethod
+    def from_shown(cls, template: str, names: Iterable[str]) -> Template:
+        """Return the template that `show` shows like this; no literal of it is named like a slot."""
+        marks = "|".join(re.escape("{{" + name + "}}") for name in names)
+        if not marks:
+            return cls((template,))
+        return cls(tuple(re.split(marks, template)), tuple(mark[2:-2] for mark in re.findall(marks, template)))
+
     @property
     def slots(self) -> int:
         return len(self.constants) - 1
