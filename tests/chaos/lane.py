@@ -1,6 +1,6 @@
 """Strike faults one after the other, at moments the seed chooses.
 
-After most faults the lane waits until every partition has gone on; after the others the next fault comes while
+After half of the faults the lane waits until every partition has gone on; after the others the next one comes while
 the system still recovers, because that is when it is weakest. Two lanes may run at once: one that disturbs the
 stream, one that disturbs the catalogue.
 """
@@ -17,7 +17,7 @@ from tests.chaos.faults import Fault, FaultSkipped
 from tests.chaos.rig import Rig
 from tests.chaos.watch import Mark
 
-OVERLAP_SHARE = 0.3
+OVERLAP_SHARE = 0.5
 OVERLAP_PAUSE_S = (0.3, 4.0)
 CALM_PAUSE_S = (0.5, 2.5)
 RECOVERY_SECONDS_MAX = 90.0

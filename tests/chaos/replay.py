@@ -26,7 +26,7 @@ from tests.chaos.scenarios import Scenario
 from tests.chaos.watch import Mark
 
 FIRST_OUTPUT_WITHIN_S = 120.0
-QUIET_WITHIN_S = 120.0  # without any progress
+QUIET_WITHIN_S = 75.0  # without any progress
 POLL_S = 0.3
 
 
