@@ -49,7 +49,13 @@ class Names(click.ParamType):
 )
 @click.option("--sets", "set_names", type=Names(SETS), default=",".join(SETS), show_default=True)
 @click.option("--methods", type=Names(tuple(METHODS)), default=",".join(METHODS), show_default=True)
-@click.option("--shuffles", type=click.IntRange(0, 20), default=3, show_default=True, help="Orders beside the given.")
+@click.option(
+    "--shuffles",
+    type=click.IntRange(0, 20),
+    default=3,
+    show_default=True,
+    help="Other orders that promptloom is given.",
+)
 @click.option("--sensitivity", is_flag=True, help="Halve and double each number instead (an hour or two).")
 @click.option("--out", default=ROOT / "build" / "quality", type=click.Path(file_okay=False, path_type=Path))
 def main(
@@ -90,9 +96,11 @@ def _measured(labelled: LabelledSet, methods: list[Method], shuffles: int, runs:
         if method.default and method.default != best.setting:
             plain = runs.result(method, method.default, labelled)
             measured.rows.append(report.Shown(f"{method.name}, {method.default}", plain))
-        label = method.name if len(method.settings) == 1 else f"{method.name}, {best.setting}"
+        name = method.name if method.online else f"{method.name} (offline)"
+        label = name if len(method.settings) == 1 else f"{name}, {best.setting}"
         row = report.Shown(label, best)
-        if families and method.online and shuffles and not labelled.name.startswith(LOGS):
+        # Other orders are asked of promptloom alone: its answers are to be relied on, the others are a yardstick.
+        if families and method.sees_change and shuffles and not labelled.name.startswith(LOGS):
             ways = [f"shuffle {number}" for number in range(1, shuffles + 1)]
             row.orders = [runs.result(method, best.setting, labelled, way) for way in ways]
             row.survival = runs.survival(method, best.setting, labelled)
