@@ -11,6 +11,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -24,7 +25,7 @@ from streams.engine.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LINES_MAX = 400
+LINES_MAX = 500
 RUN_TIMEOUT_S = 60
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -194,7 +195,7 @@ def test_the_queries_run_on_the_tables(postgres_dsn: str) -> None:
 @pytest.mark.kafka
 def test_the_python_that_sends_and_reads_runs(bootstrap: str) -> None:
     """Topics are the test's own, for others share the broker."""
-    sender, reader = blocks("python")
+    sender, reader, _ = blocks("python")
     prompts, events = (made_topic(bootstrap, topic.name) for topic in (PROMPTS, EVOLUTION_EVENTS))
 
     environment = {**os.environ, "BROKER": bootstrap}
@@ -214,6 +215,13 @@ def test_the_python_that_sends_and_reads_runs(bootstrap: str) -> None:
         finally:
             process.kill()
     assert line == f"{event.type.value} {event.tenant} {event.new_version} {event.reason}"
+
+
+def test_the_app_of_another_kind_is_accepted_by_the_engine() -> None:
+    """That such an app counts right on a broker is tested with `infra/examples`."""
+    names: dict[str, Any] = {"__name__": "app"}
+    exec(blocks("python")[2], names)  # noqa: S102  it is ours
+    assert [topic.name for topic in names["engine"].changelog_topics()] == ["word-counter-counts-changelog"]
 
 
 def made_topic(bootstrap: str, name: str) -> str:
