@@ -84,6 +84,7 @@ def replay(scenario: Scenario, seed: int, folder: Path, say: Say) -> Result:
         problems += rig.load.failures + _await_quiet(rig)
         struck = [each for lane in lanes for each in lane.struck]
         problems += [f"{each.fault.name}: {each.problem}" for each in struck if each.problem]
+        problems += [f"{each.fault.name}: some partition never went on" for each in struck if not _recovered(rig, each)]
         found = verdict(rig, seed)
         epilogue = Lane(rig, scenario.after, "after", seed)
         epilogue.strike_all()
@@ -163,6 +164,10 @@ def _behind(rig: Rig) -> list[tuple[str, Place]]:
         for place, end in ends.items()
         if place[0] in postgres_rows.TOPICS and written.get(place, 0) < end
     ]
+
+
+def _recovered(rig: Rig, struck: Struck) -> bool:
+    return bool(struck.problem or struck.skipped) or recovery_s(rig, struck) is not None
 
 
 def _told(rig: Rig, struck: Struck) -> FaultResult:

@@ -18,12 +18,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.faults.state import RowsOfAnotherVersion
 from tests.chaos.replay import Result
 
 ROOT = Path(__file__).parent.parent.parent
 CODE = ("schemas", "connectors", "streams", "infra", "tests/chaos", "tests/fakes.py", "tests/stub_gateway.py")
 # Where the recovery of a fault has a target: seconds, with default settings.
 TARGETS_S = {"worker killed (kill -9)": 15.0, "broker killed (kill -9)": 30.0}
+
+# What workers must not recover from.
+REFUSED = {RowsOfAnotherVersion().name}
 
 Row = dict[str, Any]
 
@@ -106,6 +110,8 @@ def markdown(lines: Iterable[Row], rows: Iterable[Row]) -> str:
         seconds = "-" if line["median_s"] is None else f"{line['median_s']:g} s, {line['max_s']:g} s"
         if line["skipped"]:
             seconds = f"skipped: {line['skipped']}"
+        elif line["fault"] in REFUSED:
+            seconds = "refused to start"
         target = f" ({line['target_s']:g} s)" if line["target_s"] else ""
         cells = [line["fault"], line["times"], line["lost"], line["doubled"], line["different"], seconds + target]
         text.append("| " + " | ".join(map(str, cells)) + " |")
