@@ -70,6 +70,7 @@ class Piece:
 
     record: Record  # what the handler is given: the place of the whole, and this part of its value
     letter: Record  # what goes to the dead letters instead, when the part is at fault
+    counts: tuple[tuple[str, Mapping[str, str]], ...] = ()  # counters of the app that one is added to then, with labels
 
 
 # Parts a record that carries several things, in their order. Handling the pieces one after the other must lead

@@ -37,15 +37,17 @@ import orjson
 from pydantic import ValidationError
 
 from schemas import limits
-from schemas.errors import InvalidPrompt, SchemaUnavailable, UndecodableRecord
+from schemas.errors import InputError, InvalidPrompt, SchemaUnavailable, UndecodableRecord
 from schemas.ids import prompt_id_of_record
 from schemas.prompts import ChatMessage, Prompt, PromptSubmitted, Usage
 from schemas.topics import PROMPTS
 from streams.engine import encodings, frames
-from streams.engine.ports import Record, WriterSchemas
+from streams.engine.ports import Record, Unit, WriterSchemas
 from streams.prompts import chat
 
 NOTES_KEY = "promptloom"
+# What a prompt counts for that ends in the dead letters, whichever stage refuses it.
+DEAD_LETTERED = (("prompts", {"outcome": "dead_lettered"}),)
 PROBLEMS_SHOWN_MAX = 3
 CREATED_AT_CHARS_KEPT_MAX = 100  # of an unreadable created_at
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -110,6 +112,13 @@ def as_received(prompt: Prompt) -> Record:
     the dead letter puts it back at the start.
     """
     return Record(PROMPTS.name, prompt.partition, prompt.offset, prompt.received_at_ms, None, _submission(prompt))
+
+
+def refuse(unit: Unit, record: Record, error: InputError, *, stage: str) -> None:
+    """Dead-letter the record of a single prompt, and count the prompt."""
+    unit.dead_letter(record, error, stage=stage)
+    for name, labels in DEAD_LETTERED:
+        unit.count(name, 1, **labels)
 
 
 def _submission(prompt: Prompt) -> bytes:

@@ -25,7 +25,7 @@ from streams.prompts.moderation import agent as moderation
 from streams.prompts.moderation.logic import Policy as ModerationPolicy
 from streams.prompts.refinement import agent as refinement
 
-# Conservation: received = rejected + clustered + unclustered + duplicate + dead-lettered + in flight.
+# Conservation: received = rejected + clustered + unclustered + duplicate + dead_lettered + in flight.
 COUNTERS = (
     CounterSpec("prompts", "Prompts by outcome; `received` counts every record of `prompts`.", ("outcome",)),
     CounterSpec("prompts_moved", "Prompts that moved to another cluster after their first answer."),

@@ -131,13 +131,24 @@ def assert_letters(letters: Iterable[Message], sent: dict[str, str]) -> None:
     found = {}
     for letter in letters:
         said = {name.rpartition(".")[2]: value.decode() for name, value in letter.headers() or ()}
-        if said["topic"] != PROMPTS.name:
-            continue  # a poisonous prompt that was moved: it has its letter already
-        body = json.loads(letter.value() or b"")
-        assert body["id"] not in found
-        assert (body["text"], said["exception"]) == (sent[body["id"]], "KeyError")
-        found[body["id"]] = said["stage"]
+        name, text = refused(letter.value() or b"", said["topic"])
+        if name:
+            assert name not in found
+            assert (text, said["exception"]) == (sent[name], "KeyError")
+            found[name] = said["stage"]
     assert found == {name: stage for name in sent for stage in STAGES if stage in name}
+
+
+def refused(value: bytes, topic: str) -> tuple[str, str]:
+    """Return id and text of the prompt in a letter; empty ones for a move of a prompt that has its answer."""
+    if topic == PROMPTS.name:
+        body = json.loads(value)
+        return body["id"], body["text"]
+    assert topic == PROMPTS_CLUSTERED.name
+    (step,) = frames.decode(ClusteredFrame, value).steps
+    assert step.assignment is not None
+    prompt = step.assignment.prompt
+    return (prompt.prompt_id, prompt.text) if step.assignment.sequence == 0 else ("", "")
 
 
 def assert_answers(records: Iterable[Message], sent: dict[str, str]) -> None:
@@ -175,14 +186,13 @@ def all_ended(metrics: Metrics, count: int) -> bool:
 
 def ended(metrics: Metrics) -> int:
     """Return how many prompts the metrics say have ended somewhere."""
-    found = 0
-    for family in metrics.registry.collect():
-        for sample in family.samples:
-            outcome = sample.labels.get("outcome") in ("rejected", "clustered", "unclustered", "duplicate")
-            letter = sample.name == "promptloom_dead_letters_total" and sample.labels["topic"] == PROMPTS.name
-            if letter or (sample.name == "promptloom_prompts_total" and outcome):
-                found += int(sample.value)
-    return found
+    counted = [
+        sample
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "promptloom_prompts_total"
+    ]
+    return sum(int(sample.value) for sample in counted if sample.labels["outcome"] != "received")
 
 
 def produce(settings: Settings, texts: dict[str, str]) -> None:

@@ -111,6 +111,8 @@ class Processing:
                     whole.take(unit)
                 elif not parts.halve(part):
                     self._refuse(whole, part[0].letter, piece_error)
+                    for name, labels in part[0].counts:
+                        whole.count(name, 1, **labels)
         except BaseException:
             self._undo(whole)
             raise

@@ -17,7 +17,14 @@ from urllib.parse import quote
 from schemas import cloudevents
 from schemas.errors import SchemaUnavailable, UndecodableRecord
 from schemas.events import EvolutionEvent
-from schemas.prompts import CanonicalizedFrame, CanonicalizedPrompt, ClusterChange, ClusteredFrame, ClusteredStep
+from schemas.prompts import (
+    CanonicalizedFrame,
+    CanonicalizedPrompt,
+    ClusterChange,
+    ClusteredFrame,
+    ClusteredStep,
+    SlotStatistics,
+)
 from schemas.topics import EVOLUTION_EVENTS, PROMPTS_CANONICALIZED, PROMPTS_CLUSTERED, TEMPLATES
 from streams.engine import frames
 from streams.engine.ports import Handler, Piece, Record, Split, StateView, Table, Unit, WriterSchemas
@@ -29,6 +36,8 @@ from streams.prompts.canonicalization.rows import FORMAT, TABLES
 STAGE = "canonicalization"
 CHARS_MAX = 256 * 1024 * 1024  # of kept texts of all tenants in memory; Python holds them at one to four bytes each
 ITEM_BYTES = 1_600  # decision, reasoning and ids of a prompt, or a cluster change, beside the texts
+
+Item = CanonicalizedPrompt | ClusterChange | SlotStatistics
 
 
 class Engine(Protocol):
@@ -61,7 +70,7 @@ def attach(engine: Engine, *, policy: Policy, schemas: WriterSchemas) -> None:
 
 
 def _apply(unit: Unit, tenants: TenantCache[Canonicalization], steps: Iterable[ClusteredStep]) -> None:
-    items: list[CanonicalizedPrompt | ClusterChange] = []
+    items: list[Item] = []
     touched: dict[str, None] = {}
     for step in steps:
         tenant = _tenant_of(step)
@@ -72,6 +81,8 @@ def _apply(unit: Unit, tenants: TenantCache[Canonicalization], steps: Iterable[C
         if outcome.prompt is not None:
             items.append(outcome.prompt)
             _count(unit, outcome.prompt)
+        if outcome.statistics is not None:
+            items.append(outcome.statistics)
         for event in outcome.events:
             _publish(unit, event)
         for cluster_id in outcome.withdrawn:
@@ -80,6 +91,7 @@ def _apply(unit: Unit, tenants: TenantCache[Canonicalization], steps: Iterable[C
         frame = CanonicalizedFrame(
             prompts=tuple(item for item in batch if isinstance(item, CanonicalizedPrompt)),
             changes=tuple(item for item in batch if isinstance(item, ClusterChange)),
+            statistics=tuple(item for item in batch if isinstance(item, SlotStatistics)),
         )
         unit.send(PROMPTS_CANONICALIZED.name, frames.encode(frame), partition=unit.partition)
     for tenant in touched:
@@ -135,15 +147,15 @@ async def _steps(unit: Unit, record: Record, schemas: WriterSchemas) -> tuple[Cl
 def _pieces(record: Record) -> Sequence[Piece]:
     """Return each step of a frame as a frame of its own.
 
-    A prompt's first answer is refused as the prompt that was received. A move or a change is no prompt: it is
-    refused as the frame it makes, and the prompt keeps the answer it has.
+    It is refused as that frame as well, not as the prompt that was received: clustering has placed the prompt, and
+    would take it for a repeat. A first answer counts as a prompt that ended; a move or a change is none.
     """
     frame = frames.decode(ClusteredFrame, record.value or b"")
     pieces = []
     for step in frame.steps:
         alone = replace(record, value=frames.encode(frame.model_copy(update={"steps": (step,)})))
         first = step.assignment is not None and step.assignment.sequence == 0
-        pieces.append(Piece(alone, ingest.as_received(step.assignment.prompt) if first and step.assignment else alone))
+        pieces.append(Piece(alone, alone, ingest.DEAD_LETTERED if first else ()))
     return pieces
 
 
@@ -151,8 +163,10 @@ def _tenant_of(step: ClusteredStep) -> str:
     return step.assignment.prompt.tenant if step.assignment is not None else step.change.tenant if step.change else ""
 
 
-def _item_bytes(item: CanonicalizedPrompt | ClusterChange) -> int:
+def _item_bytes(item: Item) -> int:
     if isinstance(item, ClusterChange):
         return ITEM_BYTES
+    if isinstance(item, SlotStatistics):
+        return ITEM_BYTES + len(item.slots_json.encode())
     # A prompt's text stands in the frame and, cut into slots, a second time.
     return ITEM_BYTES + frames.prompt_bytes(item.assignment.prompt) + sum(map(len, item.slots.values()))

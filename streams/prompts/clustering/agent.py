@@ -82,7 +82,7 @@ def _decide(
             try:
                 steps += engine.add(moderated.prompt, moderated.moderation, vector)
             except ConflictingDuplicate as error:
-                unit.dead_letter(ingest.as_received(moderated.prompt), error, stage=STAGE)
+                ingest.refuse(unit, ingest.as_received(moderated.prompt), error, stage=STAGE)
         yield frame.embedder, steps
     for tenant in touched:
         tenants.write(unit.partition, tenant)
@@ -104,7 +104,8 @@ def _pieces(record: Record) -> Sequence[Piece]:
     pieces = []
     for moderated, vector in zip(frame.prompts, _vectors(frame), strict=True):
         alone = frame.model_copy(update={"vectors": vector.tobytes(), "prompts": (moderated,)})
-        pieces.append(Piece(replace(record, value=frames.encode(alone)), ingest.as_received(moderated.prompt)))
+        part = replace(record, value=frames.encode(alone))
+        pieces.append(Piece(part, ingest.as_received(moderated.prompt), ingest.DEAD_LETTERED))
     return pieces
 
 

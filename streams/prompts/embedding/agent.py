@@ -40,7 +40,7 @@ def attach(engine: Engine, *, embedder: Embedder, schemas: WriterSchemas, partit
         for moderated, answer in zip(prompts, answers, strict=True):
             if isinstance(answer, ServiceRefused):
                 error = InvalidPrompt(f"embedding a prompt: {embedder.name} declined its text")
-                unit.dead_letter(ingest.as_received(moderated.prompt), error, stage=STAGE)
+                ingest.refuse(unit, ingest.as_received(moderated.prompt), error, stage=STAGE)
             else:
                 embedded.append((moderated, answer))
         for partition, frame in logic.embedded_frames(
@@ -57,6 +57,7 @@ def _pieces(record: Record) -> Sequence[Piece]:
         Piece(
             replace(record, value=frames.encode(ModeratedFrame(prompts=(moderated,)))),
             ingest.as_received(moderated.prompt),
+            ingest.DEAD_LETTERED,
         )
         for moderated in frames.decode(ModeratedFrame, record.value or b"").prompts
     ]

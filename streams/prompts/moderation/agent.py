@@ -21,8 +21,9 @@ from schemas.prompts import ModeratedFrame, ModeratedPrompt, Prompt, PromptRejec
 from schemas.topics import PROMPTS, PROMPTS_MODERATED, PROMPTS_REJECTED
 from streams.engine import frames
 from streams.engine.partitioning import partition_of
-from streams.engine.ports import Handler, Moderator, Record, Table, Unit
+from streams.engine.ports import Handler, Moderator, Piece, Record, Split, Table, Unit
 from streams.engine.refusals import answers_or_refusals
+from streams.prompts import ingest
 from streams.prompts.moderation import logic
 
 STAGE = "moderation"
@@ -35,7 +36,7 @@ Read = Callable[[Record], Awaitable[Prompt]]
 class Engine(Protocol):
     """What this room needs of the engine."""
 
-    def stage(self, name: str, source_topic: str, handler: Handler) -> object: ...
+    def stage(self, name: str, source_topic: str, handler: Handler, *, split: Split | None = None) -> object: ...
 
     def table(self, name: str, *, owner: str, row_format: int = 1) -> Table: ...
 
@@ -52,7 +53,7 @@ def attach(engine: Engine, *, read: Read, moderator: Moderator, policy: logic.Po
         for (record, prompt), answer in zip(received, answers, strict=True):
             if isinstance(answer, ServiceRefused):
                 error = InvalidPrompt(f"moderating a prompt: {moderator.name} declined its text")
-                unit.dead_letter(record, error, stage=STAGE)
+                ingest.refuse(unit, record, error, stage=STAGE)
                 continue
             moderation = logic.verdict(answer, policy, prompt.tenant, moderator.name)
             if moderation.allowed:
@@ -61,7 +62,7 @@ def attach(engine: Engine, *, read: Read, moderator: Moderator, policy: logic.Po
                 _reject(unit, logic.rejected(prompt, moderation), partitions)
         _pass_on(unit, passed)
 
-    engine.stage(STAGE, PROMPTS.name, moderate)
+    engine.stage(STAGE, PROMPTS.name, moderate, split=_pieces)
 
 
 def attach_strikes(engine: Engine) -> None:
@@ -82,6 +83,11 @@ def attach_strikes(engine: Engine) -> None:
     engine.stage(STRIKES_STAGE, PROMPTS_REJECTED.name, count_strikes)
 
 
+def _pieces(record: Record) -> Sequence[Piece]:
+    """A record is one prompt, so there is one piece: it says what is counted when it is refused."""
+    return [Piece(record, record, (("prompts", {"outcome": "received"}), *ingest.DEAD_LETTERED))]
+
+
 async def _received(unit: Unit, read: Read) -> list[tuple[Record, Prompt]]:
     received = []
     for record in unit.records:
@@ -89,7 +95,7 @@ async def _received(unit: Unit, read: Read) -> list[tuple[Record, Prompt]]:
         try:
             prompt = await read(record)
         except InputError as error:
-            unit.dead_letter(record, error, stage=STAGE)
+            ingest.refuse(unit, record, error, stage=STAGE)
             continue
         received.append((record, prompt))
         if prompt.usage is not None:
