@@ -30,6 +30,7 @@ from streams.prompts.clustering.policy import Policy
 
 TRIAL_PROMPTS = 2_500
 POLICY = "streams.prompts.clustering.policy"
+TEMPLATES_ROOM = "streams.prompts.canonicalization"  # a set of changes alone is tried on its numbers only
 ROOMS = ("streams.prompts.clustering", "streams.prompts.canonicalization")
 # Formats, caches, and bounds that no stream of this size reaches; names and types of slots are not measured.
 NOT_TRIED = {
@@ -92,8 +93,9 @@ def sensitivity_table(sets: Sequence[LabelledSet], folder: Path, say: Callable[[
     for place, number in enumerate(tried, 1):
         for value in number.others():
             say(f"number {place} of {len(tried)}: {number.room} {number.name} = {value:g}")
-            scores = {labelled.name: trial(labelled, folder, number, value) for labelled in sets}
-            changes = [_difference(scores[name].get(measure), base[name][measure]) for name, measure in judged]
+            fitting = [labelled for labelled in sets if labelled.judged or number.module.startswith(TEMPLATES_ROOM)]
+            scores = {labelled.name: trial(labelled, folder, number, value) for labelled in fitting}
+            changes = [_difference(scores.get(name), measure, base[name]) for name, measure in judged]
             lines.append([f"{number.room}.{number.name}", f"{number.value:g}", f"{value:g}", *changes])
     return table(["number", "value", "tried", *(f"{name} {measure}" for name, measure in judged)], lines) + "\n"
 
@@ -113,10 +115,12 @@ def _constants(name: str) -> list[Number]:
     ]
 
 
-def _difference(value: float | None, base: float) -> str:
-    if value is None:
+def _difference(scores: Scores | None, measure: str, base: Scores) -> str:
+    if scores is None:
+        return ""  # not tried on this set
+    if measure not in scores:
         return "failed"
-    change = value - base
+    change = scores[measure] - base[measure]
     text = f"{change:+.3f}"
     return "·" if abs(change) < SHOWN_FROM else f"**{text}**" if abs(change) >= BOLD_FROM else text
 
