@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from confluent_kafka.admin import AdminClient
 
 from connectors.moderators.portkey import CATEGORIES
 from schemas.topics import DEAD_LETTERS
+from streams.engine.letters import Filters
+from streams.prompts.dead_letters import DeadLetterBox
 from tests.kafka.pipeline import PARTITIONS, Pipeline, running
 from tests.stub_gateway import SILENCE, Answer, StubGateway, embeddings, moderations
 
@@ -36,17 +39,18 @@ FAULTS: dict[str, tuple[Answer, str]] = {
 
 
 class Gateway(StubGateway):
-    """Answers rightly, but for the models that are faulty at the moment."""
+    """Answers rightly, but for the models that are faulty at the moment, and refuses one text while it `forbids`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.faults: dict[str, Answer] = {}
+        self.forbids = True
         self.answer = self._answer
 
     def _answer(self, request: Any) -> Answer:
         if fault := self.faults.get(request["model"]):
             return fault
-        if any(FORBIDDEN in text for text in request["input"]):
+        if self.forbids and any(FORBIDDEN in text for text in request["input"]):
             return 403, {"error": {"message": "blocked by policy"}}
         if request["model"] == MODERATOR:
             return 200, moderations(request, CATEGORIES)
@@ -111,11 +115,20 @@ def test_work_waits_for_the_gateway_and_says_why(pipeline: Pipeline, gateway: Ga
     assert pipeline.logs().count('"event": "sessions open"') == 1
 
 
-def test_a_text_that_the_gateway_alone_refuses_is_dead_lettered_and_holds_nobody(pipeline: Pipeline) -> None:
+def test_a_text_that_the_gateway_alone_refuses_is_dead_lettered_and_arrives_once_when_sent_back(
+    pipeline: Pipeline, gateway: Gateway
+) -> None:
     pipeline.send({"id": "forbidden", "text": f"Say {FORBIDDEN}, please."})
     send(pipeline, "harmless")
     pipeline.settle()
     (letter,) = pipeline.seen(DEAD_LETTERS.name)
     assert json.loads(letter.value() or b"")["id"] == "forbidden"
     assert pipeline.count("prompts") == pipeline.produced - 1
+    gateway.forbids = False
+    with DeadLetterBox(pipeline.kafka, app_id="promptloom") as box:
+        replayed = [box.replay(Filters(["error=InvalidPrompt"], datetime.now(UTC))) for _ in range(2)]
+    assert [(outcome.sent, outcome.sent_before) for outcome in replayed] == [(1, 0), (0, 1)]
+    pipeline.until(lambda: pipeline.count("prompts") == pipeline.produced, what="the prompt arrives")
+    assert pipeline.query("SELECT moderation_status FROM prompts WHERE prompt_id = 'forbidden'") == [("allowed",)]
+    assert pipeline.count("prompt_repeats") == 0
     assert FORBIDDEN not in pipeline.logs()
