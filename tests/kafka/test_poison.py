@@ -119,7 +119,7 @@ async def test_poison_costs_only_itself_in_every_stage_while_services_fail_too(t
                 sent |= group
                 await asyncio.to_thread(produce, settings, group)
                 await until(partial(all_ended, metrics, len(sent)))
-        assert ended(metrics) == len(sent)
+        assert ended(metrics) == outcomes(metrics)["received"] == len(sent)
         assert min(stumbler.failed[name] for name in ("service", *STAGES)) > 0
         assert_letters(read(settings, DEAD_LETTERS.name), sent)
         assert_answers(read(settings, PROMPTS_CANONICALIZED.name), sent)
@@ -186,13 +186,16 @@ def all_ended(metrics: Metrics, count: int) -> bool:
 
 def ended(metrics: Metrics) -> int:
     """Return how many prompts the metrics say have ended somewhere."""
-    counted = [
-        sample
+    return sum(count for outcome, count in outcomes(metrics).items() if outcome != "received")
+
+
+def outcomes(metrics: Metrics) -> dict[str, int]:
+    return {
+        sample.labels["outcome"]: int(sample.value)
         for family in metrics.registry.collect()
         for sample in family.samples
         if sample.name == "promptloom_prompts_total"
-    ]
-    return sum(int(sample.value) for sample in counted if sample.labels["outcome"] != "received")
+    }
 
 
 def produce(settings: Settings, texts: dict[str, str]) -> None:
