@@ -48,7 +48,8 @@ LEADERLESS_SECONDS_MAX = 30.0  # a broker that was killed is back in about 10
 
 ByLeader = dict[int, dict[str, list[int]]]  # broker, topic, partitions
 
-DECISIONS = {"CompleteCommit": True, "CompleteAbort": False}  # the states of a transaction that has been decided
+# The states of a transaction that has been decided, its markers written or not.
+DECISIONS = {"PrepareCommit": True, "CompleteCommit": True, "PrepareAbort": False, "CompleteAbort": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ class HangingTransactions:
         """
         self._last = {}
         missing = set(transactional_ids)
+        if not missing:
+            return
         async with self._client() as client:
             for broker in client.cluster.brokers():
                 if not missing:
@@ -117,6 +120,8 @@ class HangingTransactions:
             StateIncompatible: this worker may not write markers.
         """
         numbers = {producer.number for producer in held}
+        if not numbers:
+            return 0  # no partition was assigned
         async with self._client() as client:
             by_leader = await self._partitions_by_leader(client)
             hanging = [found for found in await _open(client, by_leader) if found.producer.number in numbers]
