@@ -187,9 +187,23 @@ class CanonicalizedPrompt(Model):
     raw: bool = False
 
 
+class SlotStatistics(Model):
+    """What the values of a template version's slots look like by now; the version itself stays as it is.
+
+    `slots_json` is an array of `schemas.events.Slot`.
+    """
+
+    tenant: str
+    cluster_id: str
+    template_id: str
+    version: str
+    slots_json: str
+
+
 class CanonicalizedFrame(Model):
     prompts: tuple[CanonicalizedPrompt, ...]
     changes: tuple[ClusterChange, ...] = ()
+    statistics: tuple[SlotStatistics, ...] = ()
 
 
 class ChatMessage(Model):

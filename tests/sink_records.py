@@ -21,6 +21,7 @@ from schemas.prompts import (
     Moderation,
     Prompt,
     PromptRejected,
+    SlotStatistics,
 )
 from schemas.refinements import Refinement, SlotRefinement
 from schemas.topics import EVOLUTION_EVENTS, PROMPTS_CANONICALIZED, PROMPTS_EMBEDDED, PROMPTS_REJECTED, REFINEMENTS
@@ -123,6 +124,18 @@ def a_version(cluster: str = A, version: str = "1.0.0", **changed: Any) -> Templ
     return TemplateVersion(**{**fields, **changed})
 
 
+def slot_statistics(version: TemplateVersion, values: int) -> SlotStatistics:
+    """Return what is known of a version's slots after so many values."""
+    slots = [slot.model_copy(update={"statistics": {"values": values}}) for slot in version.slots]
+    return SlotStatistics(
+        tenant=version.tenant,
+        cluster_id=version.cluster_id,
+        template_id=version.template_id,
+        version=version.version,
+        slots_json=f"[{','.join(slot.model_dump_json() for slot in slots)}]",
+    )
+
+
 def an_event(version: TemplateVersion, previous: str | None = None, **changed: Any) -> EvolutionEvent:
     kind = EvolutionType.UPDATED if previous else EvolutionType.CREATED
     fields: dict[str, Any] = {
@@ -182,9 +195,13 @@ def a_refinement(version: TemplateVersion, **changed: Any) -> Refinement:
 
 
 def frame_record(
-    offset: int, *prompts: CanonicalizedPrompt, changes: tuple[ClusterChange, ...] = (), partition: int = 0
+    offset: int,
+    *prompts: CanonicalizedPrompt,
+    changes: tuple[ClusterChange, ...] = (),
+    statistics: tuple[SlotStatistics, ...] = (),
+    partition: int = 0,
 ) -> Record:
-    value = frames.encode(CanonicalizedFrame(prompts=prompts, changes=changes))
+    value = frames.encode(CanonicalizedFrame(prompts=prompts, changes=changes, statistics=statistics))
     return Record(PROMPTS_CANONICALIZED.name, partition, offset, NOON_MS, None, value)
 
 
@@ -243,7 +260,12 @@ def a_story() -> list[Record]:
         event_record(1, an_event(second, previous="1.0.0")),
         refinement_record(1, a_refinement(second)),
         refinement_record(2, a_refinement(second, name="Into French", model="other", family_id=None)),
-        frame_record(5, a_link(p1, C, 2), changes=(a_change(ClusterChangeKind.RETIRED, C),)),
+        frame_record(
+            5,
+            a_link(p1, C, 2),
+            changes=(a_change(ClusterChangeKind.RETIRED, C),),
+            statistics=(slot_statistics(second, 32), slot_statistics(second, 64)),
+        ),
         rejection_record(3, a_rejection(8, offset=108)),
         event_record(2, an_event(a_version(B, "1.0.0", family_id=None))),
         # The family is renamed, then the cluster moves to another one.

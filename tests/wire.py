@@ -21,6 +21,7 @@ from schemas.prompts import (
     ModeratedPrompt,
     Moderation,
     Prompt,
+    SlotStatistics,
     Usage,
 )
 
@@ -126,6 +127,9 @@ FRAMES: dict[type[Model], st.SearchStrategy[Model]] = {
             )
         ),
         changes=some(CHANGES),
+        statistics=some(
+            st.builds(SlotStatistics, tenant=TEXT, cluster_id=TEXT, template_id=TEXT, version=TEXT, slots_json=TEXT)
+        ),
     ),
 }
 
@@ -209,5 +213,10 @@ EXAMPLES: tuple[Model, ...] = (
             CanonicalizedPrompt(assignment=ASSIGNMENT, raw=True),
         ),
         changes=(CHANGE,),
+        statistics=(
+            SlotStatistics(
+                tenant="shop", cluster_id="cluster-a", template_id="template-a", version="1.2.0", slots_json="[]"
+            ),
+        ),
     ),
 )

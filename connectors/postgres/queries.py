@@ -56,7 +56,7 @@ SELECT slot.name, slot.type, slot.optional, slot.repeated, slot.confidence,
     slot.detail::text AS detail_json,
     COALESCE(refined.slots -> slot.name ->> 'name', '') AS refined_name,
     COALESCE(refined.slots -> slot.name ->> 'reason', '') AS refined_reason
-FROM template_slots AS slot JOIN current_templates AS template USING (template_id)
+FROM current_slots AS slot JOIN current_templates AS template USING (template_id)
 LEFT JOIN template_refinements AS refined USING (template_id)
 WHERE template.cluster_id = $1::uuid
 ORDER BY slot.position
@@ -115,6 +115,7 @@ TABLES = (
     "family_cluster_mappings",
     "canonical_templates",
     "template_slots",
+    "slot_statistics",
     "template_refinements",
     "cluster_assignments",
     "evolution_events",

@@ -11,6 +11,7 @@ Rules
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -168,6 +169,7 @@ class Rows:
     mappings: list[MappingRow] = field(default_factory=list)
     templates: list[TemplateRow] = field(default_factory=list)
     slots: list[SlotRow] = field(default_factory=list)
+    slot_statistics: list[SlotRow] = field(default_factory=list)
     refinements: list[RefinementRow] = field(default_factory=list)
     prompts: list[PromptRow] = field(default_factory=list)
     repeats: list[RepeatRow] = field(default_factory=list)
@@ -187,6 +189,7 @@ def fold(many: Iterable[Rows]) -> Rows:
         mappings=list({row.cluster_id: row for rows in records for row in rows.mappings}.values()),
         templates=_templates(row for rows in records for row in rows.templates),
         slots=list({(row.template_id, row.name): row for rows in records for row in rows.slots}.values()),
+        slot_statistics=_newest(row for rows in records for row in rows.slot_statistics),
         refinements=list({row.template_id: row for rows in records for row in rows.refinements}.values()),
         prompts=prompts,
         repeats=[row for rows in records for row in rows.repeats] + repeats,
@@ -225,6 +228,20 @@ def _templates(rows: Iterable[TemplateRow]) -> list[TemplateRow]:
         if row.template_id not in kept or kept[row.template_id].template is None:
             kept[row.template_id] = row
     return list(kept.values())
+
+
+def _newest(rows: Iterable[SlotRow]) -> list[SlotRow]:
+    """The row that saw the most values."""
+    kept: dict[tuple[str, str], SlotRow] = {}
+    for row in rows:
+        before = kept.get((row.template_id, row.name))
+        if before is None or _values_seen(row) > _values_seen(before):
+            kept[row.template_id, row.name] = row
+    return list(kept.values())
+
+
+def _values_seen(row: SlotRow) -> int:
+    return int(json.loads(row.statistics).get("values", 0))
 
 
 def _prompts(rows: list[PromptRow]) -> tuple[list[PromptRow], list[RepeatRow]]:

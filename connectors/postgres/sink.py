@@ -52,6 +52,7 @@ async def _write(connection: Connection, rows: Rows) -> Written:
     await _run(connection, statements.MAPPINGS, rows.mappings)
     await _run(connection, statements.TEMPLATES, rows.templates)
     await _run(connection, statements.SLOTS, rows.slots)
+    await _run(connection, statements.SLOT_STATISTICS, rows.slot_statistics)
     await _run(connection, statements.REFINEMENTS, rows.refinements)
     await _write_prompts(connection, rows.prompts)
     await _run(connection, statements.REPEATS, rows.repeats)
@@ -65,6 +66,7 @@ async def _write(connection: Connection, rows: Rows) -> Written:
         "family_cluster_mappings": len(rows.mappings),
         "canonical_templates": len(rows.templates),
         "template_slots": len(rows.slots),
+        "slot_statistics": len(rows.slot_statistics),
         "template_refinements": len(rows.refinements),
         "prompts": len(rows.prompts),
         "prompt_repeats": len(rows.repeats),

@@ -70,6 +70,18 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::boolean[
 ON CONFLICT (template_id, name) DO NOTHING
 """
 
+# The more values were seen, the newer: a replay and a second reading end in the same row.
+SLOT_STATISTICS = """
+INSERT INTO slot_statistics AS old
+    (template_id, name, position, type, optional, repeated, confidence, example_values, detail, statistics)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::boolean[], $6::boolean[], $7::float8[],
+    $8::jsonb[], $9::jsonb[], $10::jsonb[])
+ON CONFLICT (template_id, name) DO UPDATE SET
+    type = EXCLUDED.type, optional = EXCLUDED.optional, repeated = EXCLUDED.repeated, confidence = EXCLUDED.confidence,
+    example_values = EXCLUDED.example_values, detail = EXCLUDED.detail, statistics = EXCLUDED.statistics
+WHERE (EXCLUDED.statistics->>'values')::bigint > (old.statistics->>'values')::bigint
+"""
+
 REFINEMENTS = """
 INSERT INTO template_refinements AS old
     (template_id, refinement_id, event_id, tenant, family_id, name, description, family_name, family_description,

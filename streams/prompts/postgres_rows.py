@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from connectors.postgres import storable
 from connectors.postgres.rows import (
@@ -59,6 +59,9 @@ TOPICS = (
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
+SLOTS = TypeAdapter(tuple[Slot, ...])
+
+
 def rows_of(record: Record) -> Rows:
     """Return what Postgres keeps of a record.
 
@@ -81,6 +84,11 @@ def _of_frame(frame: CanonicalizedFrame, record: Record) -> Rows:
     rows = Rows()
     for change in frame.changes:
         rows.clusters += _changed_clusters(change, record.offset)
+    for refreshed in frame.statistics:
+        rows.clusters.append(ClusterRow(refreshed.cluster_id, refreshed.tenant))
+        known = TemplateRow(refreshed.template_id, refreshed.tenant, refreshed.cluster_id, refreshed.version)
+        rows.templates.append(known)
+        rows.slot_statistics += [_slot(refreshed.template_id, slot) for slot in SLOTS.validate_json(refreshed.slots_json)]
     for item in frame.prompts:
         assignment = item.assignment
         prompt = assignment.prompt

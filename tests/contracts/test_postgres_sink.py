@@ -37,6 +37,7 @@ from tests.sink_records import (
     frame_record,
     refinement_record,
     rejection_record,
+    slot_statistics,
 )
 
 pytestmark = pytest.mark.postgres
@@ -410,3 +411,16 @@ async def test_the_newest_allowed_texts_of_a_tenant_come_oldest_first(
     assert await reader.texts(tenant=tenant, limit=100) == stored
     assert await reader.texts(tenant=tenant, limit=2) == stored[-2:]
     assert await reader.texts(tenant="nobody", limit=2) == []
+
+
+@pytest.mark.parametrize("first", ["version", "statistics"])
+async def test_statistics_of_slots_are_refreshed_whichever_topic_comes_first(
+    database: Database, writer: Writer, first: str
+) -> None:
+    version = a_version()
+    refreshed = slot_statistics(version, 64)
+    records = [event_record(0, an_event(version)), frame_record(0, statistics=(refreshed,))]
+    for record in records if first == "version" else reversed(records):
+        await writer.write([record])
+    assert database.rows("SELECT statistics->>'values' FROM template_slots") == [(None,)], "a version never changes"
+    assert database.rows("SELECT statistics->>'values' FROM current_slots") == [("64",)]

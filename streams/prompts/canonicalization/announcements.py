@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from schemas import ids
-from schemas.events import EvolutionEvent, EvolutionType, TemplateVersion
+from schemas.events import EvolutionEvent, EvolutionType, Slot, TemplateVersion
+from schemas.prompts import SlotStatistics
 from streams.prompts.canonicalization.cluster import ClusterState
 from streams.prompts.canonicalization.families import Family, description_of, name_of
 from streams.prompts.canonicalization.slots import describe
@@ -29,10 +32,8 @@ def template_version(tenant: str, state: ClusterState, family: Family | None) ->
     """Return the record of a cluster's newest version."""
     version = state.versions[-1]
     texts = [sample.text for sample in state.samples()]
-    parsed = [values for text in texts if (values := version.template.parse(text)) is not None]
-    columns = list(zip(*parsed, strict=True)) if parsed else [()] * version.template.slots
     # Half of the doubt goes with each doubling of what was seen; a text that does not parse is doubt as well.
-    share = len(parsed) / max(1, len(texts))
+    share = sum(version.template.parse(text) is not None for text in texts) / max(1, len(texts))
     return TemplateVersion(
         template_id=version.template_id,
         tenant=tenant,
@@ -43,11 +44,29 @@ def template_version(tenant: str, state: ClusterState, family: Family | None) ->
         description=description_of(version.template),
         version=version.number,
         template=version.template.show(),
-        slots=describe(version.template, columns, state.sketches),
+        slots=_slots(state),
         confidence=round(share * (1 - 1 / (1 + len(set(texts)))), 4),
         members=state.members,
         created_at_ms=state.occurred_at_ms,
     )
+
+
+def slot_statistics(tenant: str, state: ClusterState) -> SlotStatistics:
+    """Return what is known by now of the slots of a cluster's newest version."""
+    version = state.versions[-1]
+    return SlotStatistics(
+        tenant=tenant,
+        cluster_id=state.cluster_id,
+        template_id=version.template_id,
+        version=version.number,
+        slots_json=orjson.dumps([slot.model_dump(mode="json") for slot in _slots(state)]).decode(),
+    )
+
+
+def _slots(state: ClusterState) -> tuple[Slot, ...]:
+    template = state.versions[-1].template
+    columns = template.columns([sample.text for sample in state.samples()]) or [()] * template.slots
+    return describe(template, columns, state.sketches)
 
 
 def announce(

@@ -30,15 +30,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from schemas.events import EvolutionEvent, EvolutionType
-from schemas.prompts import Assignment, CanonicalizedPrompt, ClusterChange, ClusterChangeKind, ClusteredStep
+from schemas.prompts import (
+    Assignment,
+    CanonicalizedPrompt,
+    ClusterChange,
+    ClusterChangeKind,
+    ClusteredStep,
+    SlotStatistics,
+)
 from streams.prompts.canonicalization import rows
-from streams.prompts.canonicalization.announcements import announce
+from streams.prompts.canonicalization.announcements import announce, slot_statistics
 from streams.prompts.canonicalization.cluster import ClusterState, Read
 from streams.prompts.canonicalization.settling import learn_on, relearn
 from streams.prompts.canonicalization.slot_names import name_slots
 from streams.prompts.canonicalization.tenant import Tenant
 from streams.prompts.canonicalization.watching import refine, tighten, watch
 
+STATISTICS_FIRST = 32  # members of a version after which its statistics are told anew; a power of two
 ARRIVALS_KEPT = 16  # what the rate of a cluster is taken from
 
 EVENT_OF_CHANGE = {
@@ -75,6 +83,7 @@ class Outcome:
     prompt: CanonicalizedPrompt | None
     events: list[EvolutionEvent] = field(default_factory=list)
     withdrawn: tuple[str, ...] = ()  # clusters whose template stands no longer
+    statistics: SlotStatistics | None = None  # of a version that goes on, now and then
 
 
 class Canonicalization:
@@ -151,7 +160,11 @@ class Canonicalization:
             events = watch(self.tenant, state, assignment, read, live=live)
             if events:
                 read = state.read(prompt.text)
-        return Outcome(canonicalized(state, assignment, read), events)
+        due = read is not None and live and state.since_version >= STATISTICS_FIRST
+        # Each time the members of a version have doubled: a share of the work that shrinks, whatever the size.
+        due = due and state.since_version & (state.since_version - 1) == 0
+        statistics = slot_statistics(self.tenant.name, state) if due else None
+        return Outcome(canonicalized(state, assignment, read), events, statistics=statistics)
 
     def _changed(self, change: ClusterChange) -> Outcome:
         tenant, kind = self.tenant, change.kind

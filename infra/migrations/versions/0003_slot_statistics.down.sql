@@ -1,0 +1,2 @@
+DROP VIEW current_slots;
+DROP TABLE slot_statistics;
