@@ -5,9 +5,6 @@ Clusters compete for prompts with the same rule that placed them (`match.explain
 
 from __future__ import annotations
 
-from collections import Counter
-from itertools import chain
-
 from streams.prompts.clustering.cluster import Cluster
 from streams.prompts.clustering.match import Candidate, explains_better, match
 from streams.prompts.clustering.moves import Moves
@@ -22,7 +19,7 @@ def claim(moves: Moves, cluster: Cluster) -> None:
     if cluster.ordinal not in state.clusters:
         return
     size = len(cluster.signature)
-    votes = Counter(chain.from_iterable(state.pool.get(shingle, ()) for shingle in cluster.signature))
+    votes = state.pool.votes(cluster.signature)
     for ordinal, shared in state.overlaps(cluster.signature).items():
         other = state.clusters[ordinal]
         if other is not cluster and 100 * shared >= RIVAL_PERCENT * len(other.signature):

@@ -18,10 +18,16 @@ VECTOR_SCALE = 256
 CENTROID_MEMBERS_MAX = 4_096
 
 
+_SCALE, _MOST = np.float32(VECTOR_SCALE), np.float32(127)
+
+
 def quantize(vector: NDArray[np.float32]) -> Vector:
     """Return a unit vector in steps of 1/256: a quarter of the bytes, and sums that are exact."""
-    steps: Vector = np.clip(np.rint(vector * np.float32(VECTOR_SCALE)), -127, 127).astype(np.int8)
-    return steps
+    steps = np.rint(vector * _SCALE)
+    np.minimum(steps, _MOST, out=steps)
+    np.maximum(steps, -_MOST, out=steps)
+    quantized: Vector = steps.astype(np.int8)
+    return quantized
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +74,7 @@ class Cluster:
     fed: int
     check_at: int
     size: int
-    centroid: NDArray[np.int32]
+    centroid: NDArray[np.float64]  # integers, held in float64 to be exact and quick to compute with
     centroid_members: int = 0
     signature: frozenset[int] = frozenset()
     anchors: int = 0
@@ -76,8 +82,7 @@ class Cluster:
     pooled: bool = False  # derived: its sample can found other clusters
     kept: dict[int, Kept] = field(default_factory=dict)
     kept_chars: int = 0  # derived
-    _centre: NDArray[np.float64] | None = None  # the centroid as it is computed with, and its squared length
-    _centre_length: float = 0.0
+    _length: float | None = None  # of the centroid, squared
 
     def sample(self) -> list[Kept]:
         """The kept members, oldest first."""
@@ -94,35 +99,34 @@ class Cluster:
 
     def pull(self, vector: Vector) -> None:
         """Draw the centroid towards a new member."""
-        self._centre = None
+        self._length = None
         self.centroid += vector
         self.centroid_members += 1
         if self.centroid_members >= CENTROID_MEMBERS_MAX:
-            self.centroid //= 2
+            np.floor_divide(self.centroid, 2, out=self.centroid)
             self.centroid_members //= 2
 
     def release(self, vector: Vector) -> None:
         """Take a leaving member out of the centroid."""
-        self._centre = None
+        self._length = None
         self.centroid -= vector
         self.centroid_members = max(0, self.centroid_members - 1)
 
     def cosine(self, vector: Vector) -> float:
         """Cosine of a prompt to the centroid. Sums are integers held in float64: exact, so order does not matter."""
-        if self._centre is None:
-            self._centre = self.centroid.astype(np.float64)
-            self._centre_length = float(self._centre @ self._centre)
+        if self._length is None:
+            self._length = float(self.centroid @ self.centroid)
         point = vector.astype(np.float64)
-        lengths = self._centre_length * float(point @ point)
-        return float(self._centre @ point) / math.sqrt(lengths) if lengths else 0.0
+        lengths = self._length * float(point @ point)
+        return float(self.centroid @ point) / math.sqrt(lengths) if lengths else 0.0
 
     def add_centroid(self, other: Cluster) -> None:
         """Take over what another cluster's members add up to."""
-        self._centre = None
+        self._length = None
         self.centroid += other.centroid
         self.centroid_members += other.centroid_members
 
     def clear_centroid(self) -> None:
-        self._centre = None
+        self._length = None
         self.centroid[:] = 0
         self.centroid_members = 0

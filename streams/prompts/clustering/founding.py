@@ -63,15 +63,9 @@ class _Neighbourhood:
     def __init__(self, state: State, newcomer: Kept) -> None:
         self.state = state
         self.newcomer = newcomer
-        self._holders: dict[int, int] = {}
-        postings = []
-        for shingle in newcomer.sketch.order:
-            numbers = state.pool.get(shingle)
-            if numbers is not None:
-                newest = numbers[-POSTINGS_MAX:]
-                self._holders[shingle] = len(newest)
-                postings.append(newest)
-        votes = Counter(chain.from_iterable(postings))
+        postings = state.pool.shared(newcomer.sketch.order, POSTINGS_MAX)
+        self._holders = {shingle: len(newest) for shingle, newest in postings.items()}
+        votes = Counter(chain.from_iterable(postings.values()))
         del votes[newcomer.number]
         constants_min = state.policy.constants_min
         nearest = sorted((-held, -number) for number, held in votes.items() if held >= constants_min)

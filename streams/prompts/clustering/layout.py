@@ -50,12 +50,13 @@ class Gap:
     """A stretch between constants in which shingles of a group lie.
 
     `before` are the marks and line breaks that the stretch follows, or the word; empty at the start of the prompt.
-    `own` counts the group's shingles in it, `content` is its text.
+    `own` counts the group's shingles in it, `edges` those that it begins or ends with. `content` is its text.
     """
 
     before: list[str]
     after: str | None
     own: int
+    edges: int
     content: str
 
     @property
@@ -78,33 +79,37 @@ class Gap:
 def gaps(text: str, group: AbstractSet[int], constants: AbstractSet[int], unique: AbstractSet[int]) -> list[Gap]:
     """Return the stretches between constants that hold shingles of `group`; `unique` are those its sketch knows.
 
-    One or two constants amid a stretch are a turn of phrase that two values happen to share.
+    One or two constants amid a stretch are a turn of phrase that two values happen to share, unless they are a label.
     """
     places = located(text)
     found: list[Gap] = []
-    start = end = own = 0
-    pending = SEAM  # constants since the last change
-    for place, (_, shingle) in enumerate(places):
+    changed: list[int] = []  # places of the stretch's shingles that are not constants
+    pending = 0  # constants since the last of them
+    for place, (token, shingle) in enumerate(places):
         if shingle in constants:
             pending += 1
         elif shingle in unique:
-            if pending >= SEAM:
-                if own:
-                    found.append(_gap(places, start, end, own))
-                start, own = place, 0
+            if pending >= SEAM or (pending and token in OPENING):
+                found += _gap(places, changed, group)
+                changed = []
             pending = 0
-            end = place
-            own += shingle in group
-    if own:
-        found.append(_gap(places, start, end, own))
-    return found
+            changed.append(place)
+    return found + _gap(places, changed, group)
 
 
-def _gap(places: list[tuple[str, int]], start: int, end: int, own: int) -> Gap:
+def _gap(places: list[tuple[str, int]], changed: list[int], group: AbstractSet[int]) -> list[Gap]:
+    """Return the gap that these places make, if shingles of the group lie in it."""
+    held = [places[place][1] in group for place in changed]
+    own = sum(held)
+    if not own:
+        return []
+    lead = held.index(False) if own < len(held) else own
+    tail = held[::-1].index(False) if own < len(held) else 0
     # A shingle's middle token is constant still where a stretch sets in, and again where it ends.
+    start, end = changed[0], changed[-1]
     after = places[end][0] if end + 1 < len(places) else None
     content = " ".join(token for token, _ in places[start + 1 : end])
-    return Gap(_before(places, start), after, own, content)
+    return [Gap(_before(places, start), after, own, max(lead, tail), content)]
 
 
 def _before(places: list[tuple[str, int]], start: int) -> list[str]:

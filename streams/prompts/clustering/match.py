@@ -10,10 +10,8 @@ nearest cluster it shares at least half of the constants with, if their meaning 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 
 from streams.prompts.clustering.cluster import Cluster, Vector
 from streams.prompts.clustering.sketch import Sketch, anchors
@@ -105,8 +103,7 @@ def explains_better(state: State, one: Candidate, other: Candidate, vector: Vect
 
 def match(state: State, sketch: Sketch, vector: Vector) -> Match:
     """Return where a prompt belongs."""
-    lists = [held for held in map(state.by_constant.get, sketch.order) if held and len(held) <= POSTINGS_MAX]
-    votes = Counter(chain.from_iterable(lists))
+    votes = state.by_constant.votes(sketch.order, POSTINGS_MAX)
     ranked = sorted(votes.items(), key=lambda vote: (-vote[1], vote[0]))[:CANDIDATES_MAX]
     best: Candidate | None = None
     rest: list[Candidate] = []

@@ -6,9 +6,9 @@ loses its last but one member, or the last one kept, dissolves.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-
-import numpy as np
+from itertools import chain
 
 from schemas.ids import cluster_id
 from schemas.prompts import ClusterChangeKind, Prompt
@@ -181,8 +181,9 @@ class Moves:
 
 def constants(members: Iterable[Kept], keep_percent: int) -> frozenset[int]:
     """Return the shingles that almost all of these prompts hold."""
-    held = [np.array(kept.sketch.order, dtype=np.int64) for kept in members]
-    shingles, counts = np.unique(np.concatenate(held), return_counts=True)
+    held = [kept.shingles for kept in members]
     needed = max(2, -(-keep_percent * len(held) // 100))
-    chosen: list[int] = shingles[counts >= needed].tolist()
-    return frozenset(chosen)
+    # What so many hold, at least one of the first few does.
+    candidates = frozenset().union(*held[: len(held) - needed + 1])
+    counts = Counter(chain.from_iterable(candidates & shingles for shingles in held))
+    return frozenset(shingle for shingle, count in counts.items() if count >= needed)

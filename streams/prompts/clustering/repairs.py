@@ -35,8 +35,9 @@ def repair(moves: Moves, cluster: Cluster) -> None:
         cluster = merge(moves, cluster)
         claim(moves, cluster)
     if cluster.ordinal in state.clusters:
-        growth = max(CHECK_GROWTH_MIN, min(CHECK_GROWTH_MAX, cluster.size // 3))
+        learnt = cluster.size > LEARNING_MEMBERS_MAX
+        growth = max(CHECK_GROWTH_MIN, min(CHECK_GROWTH_MAX, cluster.size if learnt else cluster.size // 3))
         cluster.check_at = cluster.size + growth
         state.resize(cluster, 0)
-        if cluster.size > LEARNING_MEMBERS_MAX:
+        if learnt:
             cluster.let_sketches_go()

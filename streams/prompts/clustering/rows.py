@@ -26,7 +26,7 @@ from streams.prompts.clustering.state import State
 
 CENTROIDS, SIGNATURES, MEMBERS, WAITING, RECENT_IDS = "centroids", "signatures", "members", "waiting", "recent_ids"
 TABLES = (CENTROIDS, SIGNATURES, MEMBERS, WAITING, RECENT_IDS)
-FORMAT = 1
+FORMAT = 2
 _ZLIB_LEVEL = 1  # half the gain of level 9 at a tenth of its time
 _COUNTERS = struct.Struct("<BQQQ")
 _CLUSTER = struct.Struct("<BBQQQQQI")
@@ -121,7 +121,7 @@ def changes(state: State, tenant: str) -> list[Row]:
 
 def _decode_cluster(cluster_id: str, value: bytes, dimension: int) -> Cluster:
     _, retired, ordinal, born, fed, check_at, size, centroid_members = _CLUSTER.unpack_from(value)
-    centroid = np.zeros(dimension, dtype=np.int32)
+    centroid = np.zeros(dimension)
     if not retired:
         stored = np.frombuffer(value, dtype="<i4", offset=_CLUSTER.size)
         if stored.size != dimension:

@@ -12,7 +12,7 @@ one holds alone is a slot value.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from array import array
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,13 +37,10 @@ _SPACED_TOKENS = re.compile(r"\w+|[^\w\s]|\n+")
 _MIXED_TOKENS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]|\n+")
 _HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 
-# Odd 64-bit constants with well mixed bits (fractional parts of square roots).
-_FIRST, _SECOND, _THIRD, _LAST = (
-    np.uint64(0x6A09E667F3BCC909),
-    np.uint64(0xBB67AE8584CAA73B),
-    np.uint64(0x3C6EF372FE94F82B),
-    np.uint64(0xA54FF53A5F1D36F1),
-)
+# Odd 64-bit constants (fractional parts of square roots): tokens' hashes are well mixed, so that a sum of them, each
+# times a constant of its place, is one too.
+_FIRST, _SECOND = np.uint64(0x6A09E667F3BCC909), np.uint64(0xBB67AE8584CAA73B)
+_SHIFT = np.uint64(3)
 _EDGE_IDENTITY = 1  # of what lies outside a prompt
 _GAP = "\0"  # stands for the middle left out of a long prompt; no pattern above gives it as a token
 
@@ -71,13 +68,16 @@ _token_identities = _TokenIdentities()
 
 def sketch(text: str) -> Sketch:
     """Return the sketch of a prompt's text."""
-    order: list[int] = _mix(_tokens_and_identities(text)[1]).tolist()
-    if len(order) > SHINGLES_MAX:
+    mixed = _mix(_tokens_and_identities(text)[1])
+    if mixed.size > SHINGLES_MAX:
         half = SHINGLES_MAX // 2
-        order = order[:half] + order[-half:]
+        mixed = np.concatenate((mixed[:half], mixed[-half:]))
+    order: list[int] = mixed.tolist()
     distinct = frozenset(order)
     if len(distinct) < len(order):
-        order = [shingle for shingle, count in Counter(order).items() if count == 1]
+        mixed.sort()
+        twice = set(mixed[1:][mixed[1:] == mixed[:-1]].tolist())
+        order = [shingle for shingle in order if shingle not in twice]
         distinct = frozenset(order)
     return Sketch(order, distinct)
 
@@ -109,23 +109,18 @@ def _tokens_and_identities(text: str) -> tuple[list[str], NDArray[np.uint64]]:
     else:
         half = SKETCHED_CHARS_MAX // 2
         parts = [*tokens(text[:half]), _GAP, *tokens(text[-half:])]
-    identities = [_EDGE_IDENTITY, *map(_token_identities.__getitem__, parts), _EDGE_IDENTITY]
-    return parts, np.array(identities, dtype=np.uint64)
+    # By way of `array`: numpy takes six times as long over integers beyond 63 bits.
+    identities = array("Q", (_EDGE_IDENTITY, *map(_token_identities.__getitem__, parts), _EDGE_IDENTITY))
+    return parts, np.frombuffer(identities, dtype=np.uint64)
 
 
 def _mix(identities: NDArray[np.uint64]) -> Shingles:
     if identities.size < 3:
         return np.empty(0, dtype=np.int64)
     mixed = identities[:-2] * _FIRST
-    mixed ^= mixed >> np.uint64(31)
-    mixed += identities[1:-1]
-    mixed *= _SECOND
-    mixed ^= mixed >> np.uint64(29)
+    mixed += identities[1:-1] * _SECOND
     mixed += identities[2:]
-    mixed *= _THIRD
-    mixed ^= mixed >> np.uint64(32)
-    mixed *= _LAST
-    mixed >>= np.uint64(3)
+    mixed >>= _SHIFT
     mixed &= _HASH_BITS
     shingles = mixed.view(np.int64)
     shingles[0] |= STARTS

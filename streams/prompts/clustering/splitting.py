@@ -8,14 +8,14 @@ sentence are wordings: few of them, covering all members, are templates of their
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import chain
 
 from schemas.prompts import ClusterChangeKind
 from streams.prompts.clustering.claiming import claim
 from streams.prompts.clustering.cluster import Cluster, Kept
-from streams.prompts.clustering.layout import Layout, gaps, lay
+from streams.prompts.clustering.layout import SEAM, Layout, gaps, lay
 from streams.prompts.clustering.moves import Moves, constants
 from streams.prompts.clustering.sketch import STARTS
 from streams.prompts.clustering.values import are_values
@@ -24,7 +24,12 @@ SPLIT_MEMBERS_MIN = 6
 SAME_GROUP_PERCENT = 80  # of the members of two shingles that must be the same for one group
 GROUPS_MAX = 64  # sets of members looked at as candidates for a part
 COMPLETE_PERCENT = 95  # of the members that wordings of one place must cover
+WORDING_CONSTANTS_MIN = 4  # shingles that two other words make
+WORDINGS_MOST = 4  # templates of equal use that a cluster is taken apart into by what comes together
 MEMBERS_PER_WORDING = 5  # on average: fewer, and the place is a slot
+
+
+_Group = tuple[int, frozenset[int]]  # members (a bit mask over the sample), and the shingles that just these hold
 
 
 @dataclass(slots=True)
@@ -68,7 +73,8 @@ def holds_parts(moves: Moves, sample: list[Kept], signature: frozenset[int]) -> 
 
 def _chosen(moves: Moves, signature: frozenset[int], sample: list[Kept]) -> list[int]:
     policy = moves.state.policy
-    parts = _parts(moves, signature, sample)
+    groups = _groups(sample, signature, policy.group_members_min)
+    parts = _parts(moves, signature, sample, groups)
     covered = _union([part.members for part in parts]).bit_count()
     partition = 100 * covered >= policy.closed_percent * len(sample)
     wordings = (
@@ -83,7 +89,33 @@ def _chosen(moves: Moves, signature: frozenset[int], sample: list[Kept]) -> list
         alone = part.layout is Layout.WORDING and part.heavy and part.members.bit_count() >= policy.child_witnesses
         if partition or alone:
             chosen.append(part.members)
-    return chosen
+    return chosen or _wordings(moves, signature, sample, groups)
+
+
+def _wordings(moves: Moves, signature: frozenset[int], sample: list[Kept], groups: list[_Group]) -> list[int]:
+    """Return the parts whose members word some places of a sentence otherwise than all the others do.
+
+    Values of two slots come together as chance will have it. Words that come together at several places, or that all
+    the others answer with words of their own, are another template's, however few they are.
+    """
+    witnesses = moves.state.policy.child_witnesses
+    everyone = (1 << len(sample)) - 1
+    taken = 0
+    parts = []
+    for members, group in groups:
+        left = members & ~taken
+        rest = everyone & ~members
+        if len(group) < WORDING_CONSTANTS_MIN or min(left.bit_count(), rest.bit_count()) < witnesses:
+            continue
+        holder = _members(sample, members)[0]
+        places = [gap for gap in gaps(holder.prompt.text, group, signature, holder.shingles) if gap.edges >= SEAM]
+        if sum(gap.edges for gap in places if not gap.delimited) < WORDING_CONSTANTS_MIN:
+            continue
+        several = len({gap.content for gap in places}) > 1 and WORDINGS_MOST * members.bit_count() >= len(sample)
+        if several or any(_alike(rest, other) for other, _ in groups):
+            taken |= left
+            parts.append(left)
+    return parts
 
 
 def _openings(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[int]:
@@ -109,12 +141,12 @@ def _openings(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[int]:
     return parts if 2 * going_on >= len(sample) else []
 
 
-def _parts(moves: Moves, signature: frozenset[int], sample: list[Kept]) -> list[_Part]:
+def _parts(moves: Moves, signature: frozenset[int], sample: list[Kept], groups: list[_Group]) -> list[_Part]:
     """Return disjoint parts of the sample that share constants beyond the cluster's, heaviest first."""
     state, policy = moves.state, moves.state.policy
     base = max(1, state.evidence.weigh(signature))
     found = []
-    for members, group in _groups(sample, signature, policy.group_members_min):
+    for members, group in groups:
         if len(group) < policy.group_constants_min:
             continue
         holders = _members(sample, members)
@@ -139,29 +171,32 @@ def _parts(moves: Moves, signature: frozenset[int], sample: list[Kept]) -> list[
     return parts
 
 
-def _groups(sample: list[Kept], signature: frozenset[int], members_min: int) -> list[tuple[int, frozenset[int]]]:
+def _groups(sample: list[Kept], signature: frozenset[int], members_min: int) -> list[_Group]:
     """Return sets of members (as bit masks), each with the shingles that just these members hold."""
     masks: dict[int, int] = defaultdict(int)
+    most = len(sample) * 9 // 10  # what almost all hold is a constant already
+    counts = Counter(chain.from_iterable(kept.sketch.order for kept in sample))
+    shared = {shingle for shingle, count in counts.items() if members_min <= count <= most} - signature
     for place, kept in enumerate(sample):
         bit = 1 << place
-        for shingle in kept.shingles - signature:
+        for shingle in shared & kept.shingles:
             masks[shingle] |= bit
     same: dict[int, list[int]] = defaultdict(list)
-    most = len(sample) * 9 // 10  # what almost all hold is a constant already
     for shingle, members in masks.items():
-        if members_min <= members.bit_count() <= most:
-            same[members].append(shingle)
+        same[members].append(shingle)
     keys = sorted(same, key=lambda members: (-len(same[members]) * members.bit_count(), members))[:GROUPS_MAX]
     groups = []
     while keys:
         first = keys[0]
-        alike = [
-            key for key in keys if 100 * (first & key).bit_count() >= SAME_GROUP_PERCENT * (first | key).bit_count()
-        ]
+        alike = [key for key in keys if _alike(first, key)]
         groups.append((first, frozenset(chain.from_iterable(same[key] for key in alike))))
         taken = set(alike)
         keys = [key for key in keys if key not in taken]
     return groups
+
+
+def _alike(one: int, other: int) -> bool:
+    return 100 * (one & other).bit_count() >= SAME_GROUP_PERCENT * (one | other).bit_count()
 
 
 def _members(sample: list[Kept], members: int) -> list[Kept]:

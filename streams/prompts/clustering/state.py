@@ -25,26 +25,61 @@ FIRST_CHECK = 8  # members at which a cluster is repaired for the first time
 WAITING_CHARS_MAX = 16 * 1024 * 1024
 
 
-class SortedIndex(dict[int, list[int]]):
-    """Shingle -> ascending numbers of what holds it."""
+class SortedIndex:
+    """Shingle -> ascending numbers of what holds it.
+
+    Most shingles are held once. Such a one lies here as a bare number, not as a list: half the memory, and no container
+    that the garbage collector visits.
+    """
+
+    def __init__(self) -> None:
+        self._holders: dict[int, int | list[int]] = {}
 
     def insert(self, shingles: Iterable[int], number: int) -> None:
+        holders = self._holders
         for shingle in shingles:
-            held = self.get(shingle)
-            if held is None:
-                self[shingle] = [number]
+            held = holders.setdefault(shingle, number)
+            if held is number:
+                continue
+            if isinstance(held, int):
+                holders[shingle] = [held, number] if held < number else [number, held]
             elif held[-1] < number:
                 held.append(number)
             else:
                 insort(held, number)
 
     def take_out(self, shingles: Iterable[int], number: int) -> None:
+        holders = self._holders
         for shingle in shingles:
-            held = self[shingle]
-            if len(held) == 1:
-                del self[shingle]
+            held = holders[shingle]
+            if isinstance(held, int):
+                del holders[shingle]
+            elif len(held) == 2:
+                holders[shingle] = held[0] if held[1] == number else held[1]
             else:
                 del held[bisect_left(held, number)]
+
+    def votes(self, shingles: Iterable[int], postings_max: int | None = None) -> dict[int, int]:
+        """Return how many of these shingles each number holds, without those that more than `postings_max` hold."""
+        votes: dict[int, int] = {}
+        lookup = self._holders.get
+        count = votes.get
+        for shingle in shingles:
+            held = lookup(shingle)
+            if held is None:
+                continue
+            if isinstance(held, int):
+                votes[held] = count(held, 0) + 1
+            elif postings_max is None or len(held) <= postings_max:
+                for number in held:
+                    votes[number] = count(number, 0) + 1
+        return votes
+
+    def shared(self, shingles: Iterable[int], newest: int) -> dict[int, list[int]]:
+        """Return the shingles that several hold, each with its `newest` holders."""
+        lookup = self._holders.get
+        lists = ((shingle, lookup(shingle)) for shingle in shingles)
+        return {shingle: held[-newest:] for shingle, held in lists if isinstance(held, list)}
 
 
 class State:
@@ -141,7 +176,7 @@ class State:
             fed=self.now,
             check_at=FIRST_CHECK,
             size=0,
-            centroid=np.zeros(self.dimension, dtype=np.int32),
+            centroid=np.zeros(self.dimension),
             pooled=True,
         )
         self.next_ordinal += 1
@@ -251,12 +286,7 @@ class State:
 
     def overlaps(self, shingles: Collection[int]) -> dict[int, int]:
         """Return ordinal -> how many of these shingles are constants of that cluster."""
-        votes: dict[int, int] = {}
-        lookup = self.by_constant.get
-        for shingle in shingles:
-            for ordinal in lookup(shingle, ()):
-                votes[ordinal] = votes.get(ordinal, 0) + 1
-        return votes
+        return self.by_constant.votes(shingles)
 
     def _pool_in(self, kept: Kept) -> None:
         self.pool.insert(kept.shingles, kept.number)
