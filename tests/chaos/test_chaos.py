@@ -20,7 +20,7 @@ SEED = 1
 
 @pytest.mark.kafka
 @pytest.mark.postgres
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_killed_and_frozen_workers_and_a_sink_cut_off_leave_what_an_undisturbed_run_leaves(tmp_path: Path) -> None:
     result = replay(SHORT, SEED, tmp_path, log.info)
     assert result.problems == []
