@@ -162,7 +162,7 @@ def deviations_of(alike: Whole, split: int) -> float:
     np.fill_diagonal(alike, 0)
     mean, spread = _of_all_deals(alike, split)
     true = _dealt(alike, _hands(split, len(alike) - split)[:1])[0]
-    deviations: float = (true - mean) / spread
+    deviations = float(true - mean) / spread
     if deviations < DEVIATIONS_MIN:
         return round(deviations, 2)
     # How skewed the deals are is told by a sample of them.

@@ -122,8 +122,10 @@ class Canonicalization:
                 relearn(state)
             elif state.suspects():
                 refine(state)
-            elif state.loosened and (tightened := tighten(state)) is not None:
-                state.template = name_slots(tightened, [sample.text for sample in state.samples()])
+            elif state.loosened:
+                state.template = tighten(state) or state.template
+            if state.template is not None and (state.version is None or state.template != state.version.template):
+                state.template = name_slots(state.template, [sample.text for sample in state.samples()])
 
     def dirty(self) -> list[tuple[str, str, bytes | None]]:
         """Return the rows written since the last call as (table, key, row); None deletes."""

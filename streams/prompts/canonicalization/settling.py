@@ -44,6 +44,7 @@ def learn_on(tenant: Tenant, state: ClusterState, assignment: Assignment, *, liv
     template = state.template if due else relearn(state)
     if state.steady < STEADY_MIN:
         return []
+    template = name_slots(template, [sample.text for sample in state.samples()])
     state.begin(template, versions.FIRST)
     tenant.resemblances.put(state.cluster_id, template)
     if elder is None or not overdue:
@@ -53,10 +54,9 @@ def learn_on(tenant: Tenant, state: ClusterState, assignment: Assignment, *, liv
 
 def relearn(state: ClusterState) -> Template:
     """Learn a cluster's template from its kept texts."""
-    texts = [sample.text for sample in state.samples()]
-    learnt = learn(texts, state.template)
+    learnt = learn([sample.text for sample in state.samples()], state.template)
     if state.template is None or learnt.constants != state.template.constants:
-        state.template, state.steady = name_slots(learnt, texts), 0
+        state.template, state.steady = name_slots(learnt), 0
     return state.template
 
 

@@ -70,6 +70,7 @@ def type_of(values: Sequence[str]) -> tuple[SlotType, dict[str, Any], float]:
     return (SlotType.TEXT_SHORT if median <= SHORT_CHARS_MAX else SlotType.TEXT_LONG), {}, 1.0
 
 
+CODE_HINT = re.compile(r"[(){}\[\];=<>@#$]|SELECT|FROM|import|sudo|---")  # prose mostly goes without all of these
 CODE_CHARS_MAX = 400  # of a value that are looked at for marks of a programming language
 MAJORITY_CODE = 0.7  # snippets are short: not each one shows what it is
 
@@ -77,13 +78,22 @@ MAJORITY_CODE = 0.7  # snippets are short: not each one shows what it is
 def code_language(value: str) -> str | None:
     """Return the programming language a value looks like, or None."""
     start = value[:CODE_CHARS_MAX]
+    if not CODE_HINT.search(start):
+        return None
     scores = {language: len(marks.findall(start)) for language, marks in CODE_MARKS.items()}
     best = max(sorted(scores), key=lambda language: scores[language])
     return best if scores[best] >= 2 or (scores[best] == 1 and ("\n" in value or best == "sql")) else None
 
 
 def share_of(values: Sequence[str], fits: Callable[[str], bool]) -> float:
-    return sum(map(fits, values)) / len(values)
+    """Return the share of values that fit, or 0 as soon as too many do not for it to matter."""
+    misfits_max = (1 - TYPE_SHARE_MIN) * len(values) + 1e-9
+    misfits = 0
+    for value in values:
+        misfits += not fits(value)
+        if misfits > misfits_max:
+            return 0.0
+    return 1 - misfits / len(values)
 
 
 def _is_json(value: str) -> bool:

@@ -110,15 +110,14 @@ def _about_stragglers(tenant: Tenant, state: ClusterState) -> list[EvolutionEven
 def refine(state: ClusterState) -> None:
     """Learn the draft again with the strange members, if that leaves most of the template as it is."""
     current = state.versions[-1].template
-    texts = [sample.text for sample in state.samples()]
-    learnt = learn(texts)
+    learnt = learn([sample.text for sample in state.samples()])
     difference = compare(current, learnt)
     if difference.gained or not learnt.slots:
         return
     # Two kinds of members that go on side by side differ in what was taken for constant, however much that is.
     side_by_side = len(state.suspects()) >= SIDE_BY_SIDE_MIN and difference.words >= WORDS_MIN
     if difference.kept >= KEPT_WORDS_MIN or side_by_side:
-        state.template = name_slots(learnt, texts)
+        state.template = name_slots(learnt)
 
 
 def tighten(state: ClusterState) -> Template | None:
