@@ -102,7 +102,7 @@ class EmbeddedFrame(Model):
 class Decision(Model):
     """Why a prompt went where it went: the decision record behind `promptloom why`."""
 
-    gate: str  # structure | meaning | none | moved | duplicate
+    gate: str  # structure | tie | meaning | none | moved | duplicate
     nearest_cluster_id: str | None = None
     nearest_structure: float = 0.0  # share of the cluster's weighted constants the prompt holds, 0..1
     nearest_meaning: float = 0.0  # cosine to the cluster's centroid

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GATES = {
     "structure": "the structure gate: the prompt shares enough of the cluster's constant words",
+    "tie": "the meaning gate: two clusters explain the prompt's words alike, and this one is closer in meaning",
     "meaning": "the meaning gate: too few constant words to tell, but close enough to the cluster in meaning",
     "none": "neither gate let the prompt into a cluster",
     "moved": "no gate: clusters changed later, and the prompt moved with them",

@@ -10,6 +10,7 @@ from streams.prompts.clustering.match import Candidate, explains_better, match
 from streams.prompts.clustering.moves import Moves
 from streams.prompts.clustering.sketch import anchors
 
+CLAIMS_MAX = 256  # prompts looked at in one go, those that hold the most constants; the others have their turn later
 RIVAL_PERCENT = 60  # of a cluster's constants: sharing so many makes its members worth a look
 
 
@@ -24,6 +25,8 @@ def claim(moves: Moves, cluster: Cluster) -> None:
         other = state.clusters[ordinal]
         if other is not cluster and 100 * shared >= RIVAL_PERCENT * len(other.signature):
             votes.update(dict.fromkeys(other.kept, size))
+    if len(votes) > CLAIMS_MAX:
+        votes = dict(sorted(votes.items(), key=lambda vote: (-vote[1], vote[0]))[:CLAIMS_MAX])
     for number, held in sorted(votes.items()):
         kept = state.kept.get(number)
         if cluster.ordinal not in state.clusters or kept is None:

@@ -165,6 +165,11 @@ def _reasoning(match: Match, cluster: Cluster | None, decision: Decision) -> str
             f"short prompt with {decision.nearest_structure:.0%} of the constants; "
             f"its meaning is {decision.nearest_meaning:.2f} close to the centroid"
         )
+    if match.gate == "tie":
+        return (
+            f"two clusters explain it alike; its meaning is {decision.nearest_meaning:.2f} close to this one's "
+            f"centroid, {decision.second_meaning:.2f} to the other's"
+        )
     held, next_held = decision.nearest_structure, decision.second_structure
     return f"holds {held:.0%} of the cluster's constants, and {next_held:.0%} of the next cluster's"
 

@@ -1,4 +1,29 @@
-"""Decide which cluster a prompt belongs to, found clusters, and repair them."""
+"""Decide which cluster a prompt belongs to, found clusters, and repair them.
+
+Intuition: fill one template twice and lay the two texts over each other. What both hold is the template, what one holds
+alone is a slot's value. So a prompt is a set of shingles, three neighbouring words each (`sketch`), and a cluster is
+known by those that almost all of its members hold: its constants. Long values do not hide a template, because they add
+shingles of their own but take none of the template's away; a cosine of whole prompts would see little but the value.
+
+The life of a cluster:
+    wait     a prompt that no cluster explains stands alone, and its answer is "none" (`state`)
+    found    three or more that share enough turn out to be one template and move into a cluster (`founding`), unless
+             what they share is a turn of phrase that anybody may use (`phrases`)
+    match    a newcomer joins the cluster whose constants it holds: gate one, structure. Near-ties, and prompts too short
+             to have structure, go to the nearer centroid: gate two, meaning (`match`)
+    learn    the first members teach the constants; then these hold, and the centroid alone follows (`moves`)
+    repair   a cluster that has grown lets strangers go, splits where it holds two templates, merges with a fragment of
+             the same one, and claims what it explains better (`repairs`). Both splits and merges ask one question:
+             is what some members share beside the constants a value or wording (`values`, `splitting`, `merging`)?
+    retire   a cluster that nobody feeds shrinks to a stub, and comes back under its id when it is fed again
+
+Every answer is a record: the first one at once, then a MOVED record for each prompt that found a better place
+(`journal`). How much a shared shingle proves is counted in bits (`evidence`): what many clusters hold proves little.
+
+Everything here is a function of the tenant's prompts in their order: no clock, no chance, sums in integers. Age is
+counted in prompts, repairs go by one slice a prompt. All state lies in rows (`rows`), and an engine built from them
+continues exactly as the one that wrote them.
+"""
 
 from __future__ import annotations
 
@@ -129,12 +154,11 @@ class Clustering:
 
     def _repair(self, newest: Prompt) -> None:
         state, policy = self._state, self._policy
-        cluster = state.next_due()
-        if cluster is not None:
-            repair(self._moves, cluster)
+        repair(self._moves)
         unfed = state.longest_unfed()
-        if unfed is not None and state.now - unfed.fed > policy.retire_after:
+        while unfed is not None and (state.crowded or state.now - unfed.fed > policy.retire_after):
             self._moves.retire(unfed)
+            unfed = state.longest_unfed() if state.crowded else None
         if len(state.retired) > policy.retired_max:
             self._moves.forget_retired(newest)
 

@@ -90,15 +90,23 @@ def score(support: int, weight: int, ends: int) -> float:
 
 def explains_better(state: State, one: Candidate, other: Candidate, vector: Vector) -> bool:
     """Tell whether `one` explains a prompt better than `other`, both covering it."""
-    both = state.evidence.weigh(one.shared & other.shared)
-    if 100 * both >= CONTAINED_PERCENT * min(one.shared_weight, other.shared_weight):
-        here, there = float(one.shared_weight), float(other.shared_weight)
-    else:
-        here, there = one.score, other.score
-    if abs(here - there) * 100 >= state.policy.tie_percent * max(here, there):
+    here, there = _scores(state, one, other)
+    if not _is_tie(state, here, there):
         return here > there
     near, far = one.cosine(vector), other.cosine(vector)
     return (near, here, -one.cluster.ordinal) > (far, there, -other.cluster.ordinal)
+
+
+def _scores(state: State, one: Candidate, other: Candidate) -> tuple[float, float]:
+    """Return what the structural gate compares two clusters by: how specific they are, if one contains the other."""
+    both = state.evidence.weigh(one.shared & other.shared)
+    if 100 * both >= CONTAINED_PERCENT * min(one.shared_weight, other.shared_weight):
+        return float(one.shared_weight), float(other.shared_weight)
+    return one.score, other.score
+
+
+def _is_tie(state: State, here: float, there: float) -> bool:
+    return abs(here - there) * 100 < state.policy.tie_percent * max(here, there)
 
 
 def match(state: State, sketch: Sketch, vector: Vector) -> Match:
@@ -120,7 +128,9 @@ def match(state: State, sketch: Sketch, vector: Vector) -> Match:
             rest.append(candidate)
     rest.sort(key=lambda candidate: (-candidate.covers, -candidate.count_share, candidate.cluster.ordinal))
     if best is not None:
-        return Match(best, best, rest[0] if rest else None, "structure")
+        second = rest[0] if rest else None
+        tie = second is not None and second.covers and _is_tie(state, *_scores(state, best, second))
+        return Match(best, best, second, "tie" if tie else "structure")
     return _match_meaning(state, sketch, vector, rest)
 
 

@@ -21,8 +21,8 @@ MEMBERS_LOOKED_AT = 3  # newest members whose text is laid over the constants
 STALLED_GAPS = 5  # times its usual gap that a cluster was not fed: by chance once in 150 (e^5)
 
 
-def merge(moves: Moves, cluster: Cluster) -> Cluster:
-    """Merge a cluster with one that differs only in the values of inner slots; return what it is afterwards."""
+def merge(moves: Moves, cluster: Cluster) -> None:
+    """Merge a cluster with one that differs only in the values of slots."""
     state, policy = moves.state, moves.state.policy
     votes = state.overlaps(cluster.signature)
     del votes[cluster.ordinal]
@@ -40,8 +40,7 @@ def merge(moves: Moves, cluster: Cluster) -> Cluster:
         if values or stalled:
             older, younger = sorted((cluster, other), key=lambda one: one.ordinal)
             moves.absorb(older, younger, shared)
-            return older
-    return cluster
+            return
 
 
 def _is_stalled_offshoot(moves: Moves, one: Cluster, other: Cluster, weight: int) -> bool:

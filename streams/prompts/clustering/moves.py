@@ -98,6 +98,7 @@ class Moves:
         for kept in sample:
             state.drop_member(source, kept)
         target.fed = max(target.fed, source.fed)
+        target.check_at = 0  # what it may claim has changed
         state.resize(target, source.size)
         target.add_centroid(source)
         state.close_cluster(source)

@@ -37,7 +37,7 @@ class Policy:
     child_witnesses: int = 5  # what a more specific cluster needs inside an existing one
 
     # Repairs.
-    repair_every: int = 4  # prompts of the tenant between two slices of repair work
+    repair_every: int = 1  # prompts of the tenant between two slices of repair work
     tentative_below: int = 16  # members of a younger cluster remain candidates for founding others
     group_constants_min: int = 5  # shingles that a part must have of its own to split off
     group_members_min: int = 3
@@ -46,6 +46,9 @@ class Policy:
     wordings_max: int = 3  # alternatives that may count as wordings of one place
 
     # Bounds.
+    clusters_max: int = 100_000  # active ones; beyond, the one that was fed the longest ago retires
+    # Characters in all samples together; beyond, likewise. With sketch and indexes one costs up to 40 bytes of memory.
+    member_chars_max: int = 128 * 1024 * 1024
     members_kept_max: int = 48  # of a cluster, in full
     sample_every: int = 4  # a cluster that has its sample keeps only every n-th further member
     waiting_max: int = 4_096  # prompts without a cluster that are kept

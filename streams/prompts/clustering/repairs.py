@@ -1,9 +1,12 @@
-"""Repairs: what founding got wrong is put right, one cluster at a time.
+"""Repairs: what founding got wrong is put right, one step at a time.
 
-A slice of repair takes one cluster that has grown since its last one and, in this order: lets members go that no longer
-hold its constants; splits off parts that are templates of their own; merges it with a cluster that differs only in slot
-values; and claims prompts that it explains better than where they are. A slice touches the sample of one cluster and
-its neighbours, so its time is bounded; which cluster is next is a function of the state.
+A cluster that has grown since its last repair is due. Its repair takes four slices, each after a prompt of its own:
+    tidy    forget it if its members share but a turn of phrase; let members go that no longer hold its constants
+    split   let parts go that are templates of their own
+    merge   with a cluster that differs only in slot values
+    claim   take prompts that it explains better than where they are
+A slice touches the sample of one cluster and its neighbours, so its time is bounded. Which cluster and which slice is
+next is a function of the state, never of time.
 """
 
 from __future__ import annotations
@@ -19,25 +22,38 @@ CHECK_GROWTH_MIN = 2  # members between two repairs of a cluster: a third of its
 CHECK_GROWTH_MAX = 256
 
 
-def repair(moves: Moves, cluster: Cluster) -> None:
-    """Do one slice of repair work."""
+def repair(moves: Moves) -> None:
+    """Do one slice of repair work, if any is due."""
     state = moves.state
-    ordinal = cluster.ordinal
+    cluster = state.clusters.get(state.repair_cursor) if state.repair_slice else None
+    if cluster is None or cluster.retired:
+        state.repair_slice = 0
+        cluster = state.next_due()
+    if cluster is None:
+        return
+    SLICES[state.repair_slice](moves, cluster)
+    state.repair_slice = (state.repair_slice + 1) % len(SLICES)
+
+
+def _tidy(moves: Moves, cluster: Cluster) -> None:
     if cluster.size == len(cluster.kept) and is_phrase(cluster.sample(), cluster.signature):
         moves.dissolve(cluster, cluster.sample()[-1].prompt, "what its prompts share is a turn of phrase")
         return
     if cluster.size <= LEARN_ALWAYS_MAX:
         moves.learn(cluster)
     evict(moves, cluster)
-    if ordinal in state.clusters:
-        split(moves, cluster)
-    if ordinal in state.clusters:
-        cluster = merge(moves, cluster)
-        claim(moves, cluster)
-    if cluster.ordinal in state.clusters:
-        learnt = cluster.size > LEARNING_MEMBERS_MAX
-        growth = max(CHECK_GROWTH_MIN, min(CHECK_GROWTH_MAX, cluster.size if learnt else cluster.size // 3))
-        cluster.check_at = cluster.size + growth
-        state.resize(cluster, 0)
-        if learnt:
-            cluster.let_sketches_go()
+
+
+def _claim(moves: Moves, cluster: Cluster) -> None:
+    """Claim, and say when the next repair is due."""
+    claim(moves, cluster)
+    if cluster.ordinal not in moves.state.clusters:
+        return
+    growth = max(CHECK_GROWTH_MIN, min(CHECK_GROWTH_MAX, cluster.size // 3))
+    cluster.check_at = cluster.size + growth
+    moves.state.resize(cluster, 0)
+    if cluster.size > LEARNING_MEMBERS_MAX:
+        cluster.let_sketches_go()
+
+
+SLICES = (_tidy, split, merge, _claim)

@@ -26,9 +26,9 @@ from streams.prompts.clustering.state import State
 
 CENTROIDS, SIGNATURES, MEMBERS, WAITING, RECENT_IDS = "centroids", "signatures", "members", "waiting", "recent_ids"
 TABLES = (CENTROIDS, SIGNATURES, MEMBERS, WAITING, RECENT_IDS)
-FORMAT = 2
+FORMAT = 3
 _ZLIB_LEVEL = 1  # half the gain of level 9 at a tenth of its time
-_COUNTERS = struct.Struct("<BQQQ")
+_COUNTERS = struct.Struct("<BQQQB")
 _CLUSTER = struct.Struct("<BBQQQQQI")
 _KEPT = struct.Struct("<BQII")
 
@@ -36,7 +36,7 @@ Row = tuple[str, str, bytes | None]
 
 
 def encode_counters(state: State) -> bytes:
-    head = _COUNTERS.pack(FORMAT, state.now, state.next_ordinal, state.repair_cursor)
+    head = _COUNTERS.pack(FORMAT, state.now, state.next_ordinal, state.repair_cursor, state.repair_slice)
     return head + state.embedder.encode()
 
 
@@ -83,7 +83,7 @@ def restore(state: State, rows: Iterable[tuple[str, str, bytes]]) -> list[tuple[
         if name:
             by_id[name] = _decode_cluster(name, value, state.dimension)
         else:
-            _, state.now, state.next_ordinal, state.repair_cursor = _COUNTERS.unpack_from(value)
+            _, state.now, state.next_ordinal, state.repair_cursor, state.repair_slice = _COUNTERS.unpack_from(value)
             state.embedder = value[_COUNTERS.size :].decode()
     for cluster in sorted(by_id.values(), key=lambda one: one.ordinal):
         state.install(cluster)

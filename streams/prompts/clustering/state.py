@@ -91,12 +91,14 @@ class State:
         self.dimension = dimension
         self.now = 0  # prompts of the tenant so far
         self.next_ordinal = 1
-        self.repair_cursor = 0
+        self.repair_cursor = 0  # the cluster under repair
+        self.repair_slice = 0  # which of its slices is next
         self.clusters: dict[int, Cluster] = {}
         self.ids_taken: set[str] = set()
         self.kept: dict[int, Kept] = {}
         self.waiting: list[int] = []  # numbers, ascending
         self.waiting_chars = 0
+        self.member_chars = 0  # derived: of all samples together
         self.by_constant = SortedIndex()  # shingle -> ordinals
         self.pool = SortedIndex()  # shingle -> numbers of founding candidates
         self.evidence = Evidence()
@@ -138,6 +140,7 @@ class State:
         self.changed_kept.add(kept.number)
         cluster.kept[kept.number] = kept
         cluster.kept_chars += len(kept.prompt.text)
+        self.member_chars += len(kept.prompt.text)
         if cluster.pooled:
             self._pool_in(kept)
 
@@ -145,6 +148,7 @@ class State:
         """Take a prompt out of a cluster's sample."""
         del cluster.kept[kept.number]
         cluster.kept_chars -= len(kept.prompt.text)
+        self.member_chars -= len(kept.prompt.text)
         kept.home = None
         if cluster.pooled:
             self._pool_out(kept)
@@ -158,6 +162,7 @@ class State:
         self.kept[kept.number] = kept
         cluster.kept[kept.number] = kept
         cluster.kept_chars += len(kept.prompt.text)
+        self.member_chars += len(kept.prompt.text)
 
     def forget_changes(self) -> None:
         """Regard every row as written."""
@@ -270,6 +275,12 @@ class State:
         place = bisect_left(self.due, self.repair_cursor + 1)
         self.repair_cursor = self.due[place if place < len(self.due) else 0]
         return self.clusters[self.repair_cursor]
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are more clusters than the tenant may have, or their samples hold more text."""
+        active = len(self.clusters) - len(self.retired)
+        return active > self.policy.clusters_max or self.member_chars > self.policy.member_chars_max
 
     def longest_unfed(self) -> Cluster | None:
         """Return the active cluster that was fed the longest ago."""
