@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, OffsetOutOfRangeError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 
@@ -111,6 +111,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                     fetched = await consumer._fetcher.fetched_records(  # noqa: SLF001
                         partitions, timeout=FETCH_WAIT_MS_MAX / 1000, max_records=FETCH_RECORDS_MAX
                     )
+                except NoOffsetForPartitionError:
+                    return []  # left from before the seek: where nothing is committed, the client knows no position
                 except OffsetOutOfRangeError as error:
                     return [self._out_of_range(partition) for partition in error.args[0]]
             if not assignment.active:
