@@ -1,6 +1,6 @@
 """What each number in the rooms is worth: halved and doubled, one at a time, measured again.
 
-Each trial is a process of its own, forked with the changed number in place, and is remembered in a file: a run that
+Each trial is a process of its own, with the changed number in place, and is remembered in a file: a run that
 was stopped goes on where it was. A stream is cut to its first `TRIAL_PROMPTS`, unless it is one of changes. Numbers
 that are computed from others when a module is loaded do not follow them.
 """
@@ -45,7 +45,8 @@ NOT_MEASURED = {"slots", "agent", "rows", "languages"}
 PERCENT_MAX = 100
 SHOWN = ("GA", "FGA", "FTA", "noise in own clusters", "evolution F1")
 BOLD_FROM, SHOWN_FROM = 0.02, 0.0005
-IN_ORDER = multiprocessing.get_context("fork")  # the child inherits the sets, already read
+PROCESSES = multiprocessing.get_context("forkserver")  # forks a process that has loaded everything and has no threads
+PROCESSES.set_forkserver_preload([__name__])
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def trial(labelled: LabelledSet, folder: Path, number: Number | None, value: flo
     key = f"{labelled.name} {TRIAL_PROMPTS} {number} {value} {sources}"
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
     if not path.is_file():
-        child = IN_ORDER.Process(target=_try, args=(labelled, path, number, value))
+        child = PROCESSES.Process(target=_try, args=(labelled, path, number, value))
         child.start()
         child.join()
         if child.exitcode:
