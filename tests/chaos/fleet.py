@@ -68,7 +68,7 @@ class Fleet:
         self._over.set()
         if self._supervisor is not None:
             self._supervisor.join()
-        for name in list(self.members):
+        for name in self.members:
             self.kill(name)
 
     def start(self, name: str, command: Sequence[str] = (), **environment: str) -> None:
@@ -91,6 +91,11 @@ class Fleet:
         """Ask it to end; return its exit code, None when it had to be killed."""
         return self._end(name, signal.SIGTERM)
 
+    def rest(self) -> None:
+        """Stop everybody, workers first."""
+        for name in sorted(self.running("worker")) + sorted(self.running("sink")):
+            self.stop(name)
+
     def freeze(self, name: str) -> None:
         self.members[name].child.signal(signal.SIGSTOP)
 
@@ -102,6 +107,10 @@ class Fleet:
         member = self.members[name]
         member.wanted = False
         return member
+
+    def named(self, kind: str) -> list[str]:
+        """Return the names of all members of a kind that ever ran."""
+        return [name for name in self.members if name.startswith(kind)]
 
     def running(self, kind: str) -> list[str]:
         """Return the names of the wanted members of a kind (`worker`, `sink`) that are alive."""

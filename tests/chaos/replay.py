@@ -85,6 +85,9 @@ def replay(scenario: Scenario, seed: int, folder: Path, say: Say) -> Result:
         struck = [each for lane in lanes for each in lane.struck]
         problems += [f"{each.fault.name}: {each.problem}" for each in struck if each.problem]
         problems += [f"{each.fault.name}: some partition never went on" for each in struck if not _recovered(rig, each)]
+        # Nobody is needed for the comparison, and on a small machine everybody would slow it down.
+        rig.watch.close()
+        rig.fleet.rest()
         found = verdict(rig, seed)
         epilogue = Lane(rig, scenario.after, "after", seed)
         epilogue.strike_all()

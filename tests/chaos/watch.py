@@ -66,6 +66,10 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Look no more; what was seen stays."""
         self._over.set()
         for thread in self._threads:
             thread.join()

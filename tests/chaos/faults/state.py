@@ -129,16 +129,17 @@ class RowsOfAnotherVersion:
     side: Side = STREAM
 
     def strike(self, rig: Rig, chance: Random) -> Mark:
-        victims = _kill_all(rig)
+        names = rig.fleet.named("worker")
         producer = Producer(rig.connection)
         producer.produce(rig.changelogs[0], b"row", b"from elsewhere", 0, headers=[("format", OTHER_FORMAT)])
         producer.flush()
         before, said = _ends(rig), _said(rig, REFUSED)
         exits = len(rig.fleet.exits)
-        _start_all(rig, victims)
-        if not wait_until(lambda: len(rig.fleet.exits) - exits >= len(victims), REFUSED_WITHIN_S):
+        _start_all(rig, names)
+        if not wait_until(lambda: len(rig.fleet.exits) - exits >= len(names), REFUSED_WITHIN_S):
             raise FaultFailed("a worker runs on rows of another version")
-        _kill_all(rig)
+        for name in names:
+            rig.fleet.kill(name)
         if _said(rig, REFUSED) == said:
             raise FaultFailed("the workers ended, but did not say that the state is of another version")
         if _ends(rig) != before:
