@@ -141,6 +141,27 @@ def turbulent_stream() -> list[str]:
     ]
 
 
+def reshaped_stream() -> list[str]:
+    """Return some 200 prompts that make clusters merge and split: fragments of a template, and siblings."""
+    article = (
+        "Read the article below and answer in one sentence, citing nothing.\nArticle: {text}\nQuestion: {ask}"
+    )
+    stories = [" ".join(filled("{name} saw {thing}.", 12, seed=seed)) for seed in range(40)]
+    asks = [f"How did {text}?" for text in filled("{name} come by {thing}", 60, seed=5)]
+    hot = [article.format(text=stories[number // 8], ask=asks[number]) for number in range(16)]
+    varied = [article.format(text=stories[2 + number], ask=asks[16 + number]) for number in range(36)]
+    notice = (
+        "You write for {{name}}'s newsletter. Given the item {{thing}}, {task} in no more than eighty words, "
+        "keep the price, and {ending} before you finish. Never mention other shops, and sign as the owner."
+    )
+    tasks = (
+        ("describe what it was used for", "check the year it was made twice"),
+        ("praise how well it was kept", "invite the reader to come and see it"),
+    )
+    siblings = [filled(notice.format(task=task, ending=ending), 30, seed=4) for task, ending in tasks]
+    return [*hot, *interleaved(varied, *siblings, filled(ROUTE, 40), seed=2), *filled(CATALOGUE, 50)]
+
+
 def a_prompt(number: int, text: str, *, prompt_id: str = "", tenant: str = TENANT) -> Prompt:
     return Prompt(
         prompt_id=prompt_id or f"p{number}",

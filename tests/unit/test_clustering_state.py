@@ -29,6 +29,7 @@ from tests.clustering import (
     changes,
     clustering,
     filled,
+    reshaped_stream,
     turbulent_stream,
     vector_of,
 )
@@ -49,6 +50,7 @@ STREAMS = {
     "five templates": (busy_stream(), Policy()),
     "relatives": (turbulent_stream(), Policy()),
     "relatives within narrow bounds": (turbulent_stream(), NARROW),
+    "fragments and siblings": (reshaped_stream(), Policy()),
 }
 WHOLE: dict[str, Feed] = {}
 
@@ -66,6 +68,8 @@ def test_the_streams_of_these_tests_make_everything_happen() -> None:
     assert seen >= {
         ClusterChangeKind.FOUNDED,
         ClusterChangeKind.DISSOLVED,
+        ClusterChangeKind.MERGED,
+        ClusterChangeKind.SPLIT,
         ClusterChangeKind.RETIRED,
         ClusterChangeKind.REVIVED,
     }
@@ -73,7 +77,7 @@ def test_the_streams_of_these_tests_make_everything_happen() -> None:
 
 @pytest.mark.parametrize("name", STREAMS)
 @settings(max_examples=12, deadline=None)
-@given(cuts=st.sets(st.integers(1, 290), max_size=5))
+@given(cuts=st.sets(st.integers(1, 200), max_size=5))
 def test_an_engine_built_from_its_rows_at_any_point_continues_identically(name: str, cuts: set[int]) -> None:
     texts, policy = STREAMS[name]
     feed = Feed(policy)

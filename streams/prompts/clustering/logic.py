@@ -9,8 +9,8 @@ The life of a cluster:
     wait     a prompt that no cluster explains stands alone, and its answer is "none" (`state`)
     found    three or more that share enough turn out to be one template and move into a cluster (`founding`), unless
              what they share is a turn of phrase that anybody may use (`phrases`)
-    match    a newcomer joins the cluster whose constants it holds: gate one, structure. Near-ties, and prompts too short
-             to have structure, go to the nearer centroid: gate two, meaning (`match`)
+    match    a newcomer joins the cluster whose constants it holds: gate one, structure. Near-ties, and prompts too
+             short to have structure, go to the nearer centroid: gate two, meaning (`match`)
     learn    the first members teach the constants; then these hold, and the centroid alone follows (`moves`)
     repair   a cluster that has grown lets strangers go, splits where it holds two templates, merges with a fragment of
              the same one, and claims what it explains better (`repairs`). Both splits and merges ask one question:
