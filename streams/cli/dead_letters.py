@@ -89,7 +89,7 @@ def show(position: str, reveal: bool, as_json: bool) -> None:
     with _box() as box:
         letter = box.at(named, _understood(()))
         facts = _facts(letter, sent=mark_of(letter) in box.marks())
-    facts["headers"] = {name: value.decode("utf-8", "backslashreplace") for name, value in letter.headers}
+    facts["headers"] = {name: (value or b"").decode("utf-8", "backslashreplace") for name, value in letter.headers}
     if as_json:
         _show_as_json(letter, facts, reveal=reveal)
         return

@@ -49,7 +49,7 @@ class DeadLetters:
         key = record.key if len(record.key or b"") < room // 2 else None
         room -= len(key or b"")
         own = _own(record.headers)
-        own_bytes = sum(len(name) + len(value) for name, value in own)
+        own_bytes = sum(len(name) + len(value or b"") for name, value in own)
         if own_bytes < room // 2:
             headers = own + headers
             room -= own_bytes

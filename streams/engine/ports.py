@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from schemas.avro import WriterSchema
 
-Headers = tuple[tuple[str, bytes], ...]
+Headers = tuple[tuple[str, bytes | None], ...]  # Kafka allows a header without a value
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class ChangelogTable:
         """Raise StateIncompatible unless a record of the changelog holds a row of this table's format."""
         if tuple(headers[:1]) == self.headers:
             return
-        written = dict(headers).get(FORMAT_HEADER, b"none").decode("ascii", "replace")
+        written = (dict(headers).get(FORMAT_HEADER) or b"none").decode("ascii", "replace")
         raise StateIncompatible(
             f"restoring table {self.name}: {self.changelog} has a row of format {written}, not {self.row_format}",
             hint="run the version that wrote it, or process the source again: delete the changelogs and the offsets "
@@ -115,7 +115,7 @@ class ChangelogTable:
 
 def position_of(headers: Headers) -> int:
     """Return the position that a row was reached by; 0 where the row does not say."""
-    return int(dict(headers).get(POSITION_HEADER, b"0"))
+    return int(dict(headers).get(POSITION_HEADER) or b"0")
 
 
 class View:

@@ -278,7 +278,7 @@ def _record(message: Message) -> Record:
 
 def _headers(message: Message) -> Headers:
     headers: Any = message.headers() or ()  # a list of pairs, whatever its annotation says
-    return tuple((name, value or b"") for name, value in headers)
+    return tuple(headers)
 
 
 @contextmanager

@@ -125,12 +125,21 @@ def test_a_dead_letter_keeps_the_record_and_says_why() -> None:
     }
 
 
+def test_a_header_without_a_value_is_kept_as_it_is() -> None:
+    record = a_record(headers=(("trace", None),))
+    with a_unit(a_table()) as unit:
+        unit.dead_letter(record, InvalidPrompt("text is missing"), stage="moderation")
+    (letter,) = unit.outgoing(8)
+    assert letter.headers[0] == ("trace", None)
+    assert letter.size_bytes > 0
+
+
 def test_a_dead_letter_does_not_quote_what_it_could_not_handle() -> None:
     try:
         float("my secret prompt")
     except ValueError as error:
         letter = DEAD_LETTERS.letter(a_record(), error, "clustering")
-    assert b"secret" not in dict(letter.headers)["__promptloom.errors.message"]
+    assert b"secret" not in (dict(letter.headers)["__promptloom.errors.message"] or b"")
 
 
 def test_a_dead_letter_that_fails_again_has_one_set_of_error_headers() -> None:

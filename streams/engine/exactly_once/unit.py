@@ -52,7 +52,7 @@ class Outgoing:
 
     @property
     def size_bytes(self) -> int:
-        headers = sum(len(name) + len(value) + 10 for name, value in self.headers)
+        headers = sum(len(name) + len(value or b"") + 10 for name, value in self.headers)
         return RECORD_OVERHEAD_BYTES + len(self.key or b"") + len(self.value or b"") + headers
 
 
