@@ -1,0 +1,104 @@
+"""Fragments of one template come together, siblings part, and turns of phrase are no templates: on real embeddings."""
+
+from __future__ import annotations
+
+import pytest
+
+from schemas.prompts import ClusterChangeKind
+from tests.clustering import (
+    ROUTE,
+    Feed,
+    assignments,
+    busy_stream,
+    changes,
+    filled,
+    interleaved,
+    reshaped_stream,
+    turbulent_stream,
+)
+
+ARTICLE = "Read the article below and answer in one sentence.\nArticle: {text}\nQuestion: {ask}"
+NOTICE = (
+    "You write for {{name}}'s newsletter. Given the item {{thing}}, {task} in no more than eighty words, "
+    "keep the price, and {ending} before you finish. Never mention other shops, and sign as the owner."
+)
+ACTORS = (
+    "I want you to act as a {thing}. You complain about {name}. Never leave your part. Begin with {number} jokes.",
+    "I want you to act as the neighbour of {name}. My first question is about {thing}! Answer in verse, if you can.",
+    "I want you to act as an auctioneer selling {thing}. {name} bids. Raise the price by {number} and cheer loudly.",
+    "I want you to act as somebody who lost {thing}. Ask {name} for help. Cry. Then offer {number} coins as thanks.",
+    "I want you to act as my diary. Today I met {name}, who showed me {thing}. Remember that. What would you say?",
+    "I want you to act as a judge. {name} stole {thing}. Weigh {number} witnesses. Speak slowly, and decide nothing.",
+)
+
+
+def homes(feed: Feed, texts: list[str], kind: list[str]) -> set[str | None]:
+    feed.feed(texts)
+    wanted = set(kind)
+    return {home for text, home in zip(texts, feed.clusters()[-len(texts) :], strict=True) if text in wanted}
+
+
+def test_prompts_about_two_documents_join_their_template_once_it_shows() -> None:
+    stories = [" ".join(filled("{name} saw {thing}.", 12, seed=seed)) for seed in range(30)]
+    asks = [f"How did {text}?" for text in filled("{name} come by {thing}", 44, seed=5)]
+    hot = [ARTICLE.format(text=stories[number // 8], ask=asks[number]) for number in range(16)]
+    varied = [ARTICLE.format(text=stories[2 + number], ask=asks[16 + number]) for number in range(28)]
+    feed = Feed()
+    home = homes(feed, [*hot, *varied], [*hot, *varied])
+    assert changes(feed.steps, ClusterChangeKind.MERGED)
+    assert len(home) == 1
+    assert None not in home
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_small_siblings_that_differ_at_several_places_part_in_any_order(seed: int) -> None:
+    use = filled(NOTICE.format(task="describe what it was used for", ending="check the year twice"), 20)
+    praise = filled(NOTICE.format(task="praise how well it was kept", ending="invite the reader to see it"), 20)
+    texts = interleaved(use, praise, filled(ROUTE, 20), seed=seed)
+    feed = Feed()
+    feed.feed(busy_stream())
+    one = homes(feed, texts, use)
+    clusters = dict(zip(texts, feed.clusters()[-len(texts) :], strict=True))
+    other = {clusters[text] for text in praise}
+    assert len(one) == len(other) == 1
+    assert one != other
+    assert None not in one | other
+
+
+def test_prompts_that_merely_begin_alike_found_no_cluster() -> None:
+    actors = [text for seed in (1, 2) for actor in ACTORS for text in filled(actor, 1, seed=seed)]
+    feed = Feed()
+    feed.feed(busy_stream())
+    feed.feed(actors[: len(ACTORS)])
+    assert set(feed.clusters()[-len(ACTORS) :]) == {None}
+
+
+def test_a_short_template_with_a_value_at_its_end_is_no_turn_of_phrase() -> None:
+    feed = Feed()
+    lines = filled("Name three uses of {thing}:\n{name} and {other} disagree. Settle it.", 12)
+    home = homes(feed, [*busy_stream(), *lines], lines)
+    assert len(home) == 1
+    assert None not in home
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_fits_one_template_comes_together_however_it_is_shuffled(seed: int) -> None:
+    texts = interleaved(reshaped_stream(), seed=seed)
+    feed = Feed()
+    feed.feed(texts)
+    expected = Feed()
+    expected.feed(reshaped_stream())
+    same = dict(zip(reshaped_stream(), expected.clusters(), strict=True))
+    pairs = {(same[text], home) for text, home in zip(texts, feed.clusters(), strict=True)}
+    assert len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
+
+
+def test_the_gate_that_decided_is_named() -> None:
+    feed = Feed()
+    feed.feed([*turbulent_stream(), *reshaped_stream()])
+    gates = {one.decision.gate for one in assignments(feed.steps)}
+    assert gates >= {"none", "structure", "moved"}
+    for one in assignments(feed.steps):
+        if one.decision.gate == "tie":
+            assert one.decision.nearest_meaning >= one.decision.second_meaning
+            assert "alike" in one.reasoning
