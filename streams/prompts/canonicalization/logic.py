@@ -47,6 +47,7 @@ from streams.prompts.canonicalization.tenant import Tenant
 from streams.prompts.canonicalization.watching import refine, tighten, watch
 
 STATISTICS_FIRST = 32  # members of a version after which its statistics are told anew; a power of two
+STATISTICS_AFTER = 4  # members later than that: on other prompts than the looks at the newest ones
 ARRIVALS_KEPT = 16  # what the rate of a cluster is taken from
 
 EVENT_OF_CHANGE = {
@@ -162,10 +163,9 @@ class Canonicalization:
             events = watch(self.tenant, state, assignment, read, live=live)
             if events:
                 read = state.read(prompt.text)
-        due = read is not None and live and state.since_version >= STATISTICS_FIRST
-        # Each time the members of a version have doubled: a share of the work that shrinks, whatever the size.
-        due = due and state.since_version & (state.since_version - 1) == 0
-        statistics = slot_statistics(self.tenant.name, state) if due else None
+        statistics = None
+        if live and not events and _statistics_are_due(state):
+            statistics = slot_statistics(self.tenant.name, state)
         return Outcome(canonicalized(state, assignment, read), events, statistics=statistics)
 
     def _changed(self, change: ClusterChange) -> Outcome:
@@ -191,6 +191,12 @@ class Canonicalization:
             for part in change.other_cluster_ids:
                 tenant.state_of(part).split_from = state.cluster_id
         return Outcome(None, events, tuple(other.cluster_id for other in dropped if other.versions))
+
+
+def _statistics_are_due(state: ClusterState) -> bool:
+    """Tell whether a version's members have doubled: a share of the work that shrinks, whatever the size."""
+    doubled = state.since_version - STATISTICS_AFTER
+    return bool(state.versions) and doubled >= STATISTICS_FIRST and doubled & (doubled - 1) == 0
 
 
 def _reported(tenant: Tenant, state: ClusterState, change: ClusterChange) -> EvolutionEvent:

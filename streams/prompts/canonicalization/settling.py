@@ -30,7 +30,8 @@ def learn_on(tenant: Tenant, state: ClusterState, assignment: Assignment, *, liv
     text = shortened(prompt.text, state.template, values)
     state.keep(Sample(prompt.prompt_id, text, state.meaning_of(assignment), CURRENT), recent=live)
     state.steady = state.steady + 1 if values is not None else 0
-    due = state.members >= state.learn_at or (values is None and state.members >= MEMBERS_MIN)
+    # Members that clustering moves here come many at once; they are learnt from with the next prompt.
+    due = live and (state.members >= state.learn_at or (values is None and state.members >= MEMBERS_MIN))
     if due:
         state.learn_at = 2 * state.members
         relearn(state)

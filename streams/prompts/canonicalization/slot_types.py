@@ -60,8 +60,9 @@ def type_of(values: Sequence[str]) -> tuple[SlotType, dict[str, Any], float]:
         return SlotType.ENUM, {"values": sorted(counts)}, 1.0
     if (share := share_of(stripped, _is_json)) >= TYPE_SHARE_MIN:
         return SlotType.JSON, {}, share
-    languages = Counter(language for value in stripped if (language := code_language(value)))
-    if languages and (share := sum(languages.values()) / len(stripped)) >= MAJORITY_CODE:
+    tried = stripped[:: 1 + len(stripped) // CODE_VALUES_TRIED]
+    languages = Counter(language for value in tried if (language := code_language(value)))
+    if languages and (share := sum(languages.values()) / len(tried)) >= MAJORITY_CODE:
         most = max(sorted(languages), key=lambda language: languages[language])
         return SlotType.CODE, {"language": most} if most != "unknown" else {}, share
     if (share := share_of(stripped, lambda value: NAME_LIKE.fullmatch(value) is not None)) >= TYPE_SHARE_MIN:
@@ -70,6 +71,7 @@ def type_of(values: Sequence[str]) -> tuple[SlotType, dict[str, Any], float]:
     return (SlotType.TEXT_SHORT if median <= SHORT_CHARS_MAX else SlotType.TEXT_LONG), {}, 1.0
 
 
+CODE_VALUES_TRIED = 12  # it takes a dozen patterns a value
 CODE_HINT = re.compile(r"[(){}\[\];=<>@#$]|SELECT|FROM|import|sudo|---")  # prose mostly goes without all of these
 CODE_CHARS_MAX = 400  # of a value that are looked at for marks of a programming language
 MAJORITY_CODE = 0.7  # snippets are short: not each one shows what it is

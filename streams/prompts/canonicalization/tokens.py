@@ -26,7 +26,7 @@ TOKEN = re.compile(
 )
 LEFT_OUT = re.compile("\ufdd0[0-9a-f]*\ufdd1")
 
-TOKENS_MAX = 6_000  # of all texts together: bounds one alignment to some 10 ms
+TOKENS_MAX = 4_000  # of all texts together: bounds one alignment to some 10 ms
 TEXTS_MIN = 6  # that are compared however long they are; of longer ones, the two ends
 STRANGER_SHARE_MAX = 0.2  # of texts that may be left out; with more, the texts simply have less in common
 STRANGER_LANDMARKS_MIN = 0.7  # share of the phrases most texts hold that a text must hold

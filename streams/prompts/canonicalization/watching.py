@@ -141,9 +141,10 @@ def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
     current = state.versions[-1].template
     if state.loosened or any(sketch.seen >= KEPT_APART_MIN and sketch.distinct() == 1 for sketch in state.sketches):
         tightened = tighten(state)
-        if tightened is not None:
-            texts = [sample.text for sample in state.samples()]
-            return _new_version(tenant, state, tightened, texts, "refinement", "show that a part never varied")
+        if tightened is None:
+            return []  # that was work enough for one prompt
+        texts = [sample.text for sample in state.samples()]
+        return _new_version(tenant, state, tightened, texts, "refinement", "show that a part never varied")
     newest = [sample.text for sample in state.recents() if sample.reading == CURRENT]
     base = [sample.text for sample in state.bases()]
     if len(newest) >= AGREEING_MIN and len(base) >= AGREEING_MIN:
