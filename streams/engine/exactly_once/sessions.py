@@ -123,12 +123,10 @@ class Sessions:
             opening.cancel()
             await asyncio.wait({opening})
         live, self._live = self._live, {}
+        for source in live:  # at once: when this is cancelled, nobody may take the tables for what they were at first
+            self._known.pop(source, None)
         await asyncio.gather(*(session.close() for session in live.values()))
-        for source, session in live.items():
-            if session.clean:
-                self._known[source] = session.position
-            else:
-                self._known.pop(source, None)
+        self._known |= {source: session.position for source, session in live.items() if session.clean}
 
     def failed(self, session: Session, error: Exception) -> None:
         """Start over after a doubt, or stop the worker where starting over cannot help."""
@@ -250,8 +248,10 @@ class Sessions:
 
     async def _restore(self, truth: Truth, positions: Mapping[Source, Position]) -> int:
         """Bring every table to the committed position of its owner; return how many partitions were read."""
-        for topic, partition in set(self._known) - set(positions):
-            del self._known[topic, partition]
+        # Not only those known: a partition in doubt may have gone to another worker, too.
+        held = {(topic, number) for topic, of in self._tables.items() for table in of for number in table.partitions}
+        for topic, partition in (held | set(self._known)) - set(positions):
+            self._known.pop((topic, partition), None)
             for table in self._tables[topic]:
                 table.drop(partition)
             self._views[topic].changed(partition)
