@@ -63,7 +63,6 @@ def commands(settings: Settings, processes: int) -> list[Command]:
         environment = {
             "PROMPTLOOM_LOGGING__INSTANCE": name,
             "PROMPTLOOM_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
-            "PROMPTLOOM_DATA_DIR": str(settings.data_dir / name),  # state on disk has one owner
         }
         if settings.metrics.worker_port:
             environment["PROMPTLOOM_METRICS__WORKER_PORT"] = str(settings.metrics.worker_port + number - 1)

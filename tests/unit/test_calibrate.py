@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from connectors.embedders.wordllama import WordllamaEmbedder
 from schemas.errors import InputError, SettingsInvalid
 from streams.cli.calibrate import calibrate as command
-from streams.engine.settings import ClusteringSettings, Settings
+from streams.cli.worker import commands
+from streams.engine.settings import ClusteringSettings, Settings, load
 from streams.prompts import calibrated
 from streams.prompts.calibration.logic import Calibration, calibrate
 from streams.prompts.clustering.logic import Clustering
@@ -161,3 +162,16 @@ def test_a_file_of_too_few_prompts_is_refused_and_stores_nothing(
     result = run(tmp_path, monkeypatch, str(a_file(tmp_path, 50)))
     assert isinstance(result.exception, InputError)
     assert not (tmp_path / "data").exists()
+
+
+def test_workers_kept_alive_by_a_supervisor_read_the_calibration_that_a_single_one_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PROMPTLOOM_DATA_DIR", str(tmp_path / "data"))
+    alone = load()
+    for supervised in commands(alone, 2):
+        with monkeypatch.context() as environment:
+            for name, value in supervised.environment.items():
+                environment.setenv(name, value)
+            assert calibrated.path_of(load()) == calibrated.path_of(alone)
