@@ -151,9 +151,10 @@ class RocksStore:
             log.error("state store dropped, going on from memory", extra={"folder": str(self._base), "reason": reason})
         self._dropped = True
         folder = None if self._database is None else Path(self._database.path())
-        self._close()
+        self._close_database()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+        self._close()  # last: whoever holds the lock next must not lose its files to this
 
     def _open(self) -> None:
         folder = self._take_folder()
