@@ -74,8 +74,12 @@ class TransactionalProducer:
 
         Raises:
             HandlerMisuse: a partition does not exist.
+            ConnectionLost: a connection broke, and there is no transaction yet.
         """
         if not self.in_transaction:
+            # Where the last transaction lost a marker, this one would take its records along, whatever becomes of it.
+            if self.connection_lost:
+                raise ConnectionLost("a connection to a broker broke")
             await self._producer.begin_transaction()
             self.in_transaction = True
         filling: dict[tuple[str, int], Any] = {}
