@@ -1,0 +1,165 @@
+"""Prompts a second of clustering and canonicalization, apart and together, with few clusters and with many.
+
+`python -m infra.bench.mining_speed [--clusters 1000 --clusters 100000] [--prompts 20000]` mines generated templates of
+some 500 characters: first enough prompts of each to found its cluster, unmeasured, then a stream over all of them.
+Time is the thread's own CPU time, so that a busy machine counts less. It is also told as a ratio to two yardsticks of
+the same run: Drain3, and a plain cosine scan over as many centroids, which is the least that grouping by meaning does.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import click
+import numpy as np
+from drain3 import TemplateMiner
+from drain3.template_miner_config import TemplateMinerConfig
+from numpy.typing import NDArray
+
+from schemas.prompts import Moderation, Prompt
+from streams.prompts.canonicalization import logic as canonicalization
+from streams.prompts.clustering import logic as clustering
+from streams.prompts.clustering.policy import Policy
+
+DIMENSION = 256
+FOUNDING_PROMPTS = 4  # of each template, before anything is measured
+PAUSE_MS = 20
+VOCABULARY = 20_000
+NOT_MODERATED = Moderation(allowed=True, scores={}, moderator="none", policy_version="none")
+Vector = NDArray[np.float32]
+Item = TypeVar("Item")
+
+
+class Traffic:
+    """Generated templates, each with three sentences of constants and three slots, and prompts filled from them."""
+
+    def __init__(self, templates: int, seed: int = 5) -> None:
+        self._chance = random.Random(seed)  # noqa: S311  bench data, not secrets
+        self._words = [self._word() for _ in range(VOCABULARY)]
+        self._templates = [[self._sentence(14, 20) for _ in range(3)] for _ in range(templates)]
+        draws = np.random.default_rng(seed)
+        self._centres = draws.normal(size=(templates, DIMENSION)).astype(np.float32)
+        self._noise = draws.normal(size=(997, DIMENSION)).astype(np.float32) * np.float32(0.3)
+        self._sent = 0
+
+    def founding(self) -> Iterator[tuple[Prompt, Vector]]:
+        for number in range(len(self._templates)):
+            for _ in range(FOUNDING_PROMPTS):
+                yield self._prompt(number)
+
+    def stream(self, count: int) -> list[tuple[Prompt, Vector]]:
+        """Half of the prompts from templates drawn alike, half from few that are used a lot."""
+        last = len(self._templates) - 1
+        even = [self._chance.randint(0, last) for _ in range(count)]
+        heavy = [min(last, int(self._chance.paretovariate(0.7)) - 1) for _ in range(count)]
+        return [
+            self._prompt(one if self._chance.random() < 0.5 else other) for one, other in zip(even, heavy, strict=True)
+        ]
+
+    def _prompt(self, number: int) -> tuple[Prompt, Vector]:
+        self._sent += 1
+        text = " ".join(f"{part} {self._sentence(4, 18)}" for part in self._templates[number])
+        vector = self._centres[number] + self._noise[self._sent % len(self._noise)]
+        prompt = Prompt(
+            prompt_id=f"p{self._sent}",
+            tenant="bench",
+            text=text,
+            source="bench",
+            created_at_ms=1_700_000_000_000 + self._sent,
+            received_at_ms=1_700_000_000_000 + self._sent,
+            partition=0,
+            offset=self._sent,
+        )
+        return prompt, vector / np.linalg.norm(vector)
+
+    def _word(self) -> str:
+        syllables = range(self._chance.randint(1, 4))
+        return "".join(self._chance.choice("bcdfghklmnprstvw") + self._chance.choice("aeiou") for _ in syllables)
+
+    def _sentence(self, least: int, most: int) -> str:
+        return " ".join(self._chance.choices(self._words, k=self._chance.randint(least, most))) + "."
+
+
+class Line:
+    """The measured times of one way of mining."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.seconds: list[float] = []
+
+    @property
+    def rate(self) -> float:
+        return len(self.seconds) / max(1e-9, sum(self.seconds))
+
+    def show(self, yardsticks: list[Line]) -> str:
+        milliseconds = np.array(self.seconds) * 1_000
+        ratios = "  ".join(f"{self.rate / other.rate:6.2f} x {other.name}" for other in yardsticks)
+        return (
+            f"{self.name:32} {self.rate:9,.0f}/s   p99 {np.percentile(milliseconds, 99):6.2f} ms   "
+            f"longest {milliseconds.max():7.1f} ms   over {PAUSE_MS} ms: {(milliseconds > PAUSE_MS).sum():3}   {ratios}"
+        )
+
+
+def measure(clusters: int, prompts: int) -> list[Line]:
+    """Mine one stream all ways; return the lines, yardsticks last."""
+    traffic = Traffic(clusters)
+    grouping = clustering.Clustering("bench", Policy(), "bench", DIMENSION)
+    templates = canonicalization.Canonicalization("bench", canonicalization.Policy())
+    for prompt, vector in traffic.founding():
+        for step in grouping.add(prompt, NOT_MODERATED, vector):
+            templates.apply(step)
+    stream = traffic.stream(prompts)
+    gc.collect()
+    gc.freeze()  # what was built so far is not searched for garbage, as in a worker that has started
+    one, other, both = Line("clustering"), Line("canonicalization"), Line("both together")
+    for prompt, vector in stream:
+        start = time.thread_time()
+        steps = grouping.add(prompt, NOT_MODERATED, vector)
+        between = time.thread_time()
+        for step in steps:
+            templates.apply(step)
+        end = time.thread_time()
+        one.seconds.append(between - start)
+        other.seconds.append(end - between)
+        both.seconds.append(end - start)
+    gc.unfreeze()
+    return [one, other, both, _drain(stream), _scan(stream, clusters)]
+
+
+def _drain(stream: list[tuple[Prompt, Vector]]) -> Line:
+    miner = TemplateMiner(config=TemplateMinerConfig())
+    return _timed("Drain3", [prompt.text for prompt, _ in stream], miner.add_log_message)
+
+
+def _scan(stream: list[tuple[Prompt, Vector]], clusters: int) -> Line:
+    centroids = np.random.default_rng(1).normal(size=(clusters, DIMENSION)).astype(np.float32)
+    return _timed("cosine scan", [vector for _, vector in stream], lambda vector: np.argmax(centroids @ vector))
+
+
+def _timed(name: str, items: Iterable[Item], work: Callable[[Item], object]) -> Line:
+    line = Line(name)
+    for item in items:
+        start = time.thread_time()
+        work(item)
+        line.seconds.append(time.thread_time() - start)
+    return line
+
+
+@click.command()
+@click.option("--clusters", multiple=True, default=(1_000, 100_000), show_default=True, help="How many templates.")
+@click.option("--prompts", default=20_000, show_default=True, help="How many prompts are measured.")
+def main(clusters: tuple[int, ...], prompts: int) -> None:
+    """Measure how fast templates are mined."""
+    for count in clusters:
+        lines = measure(count, prompts)
+        click.echo(f"{count:,} templates, {prompts:,} prompts")
+        for line in lines:
+            click.echo(f"  {line.show([other for other in lines[-2:] if other is not line])}")
+
+
+if __name__ == "__main__":
+    main()
