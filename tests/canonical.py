@@ -96,7 +96,7 @@ def dice(seed: int) -> random.Random:
 
 def letters(
     count: int, *, seed: int = 1, template: str = "Write a {tone} letter to {city} about {topic}, please.\nThank you."
-):
+) -> list[str]:
     """Return texts filled from one template."""
     chance = dice(seed)
     return [

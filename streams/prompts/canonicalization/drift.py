@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.prompts.canonicalization.cluster import CURRENT, MEANING_UNKNOWN, RECENT_MAX, ClusterState, Sample
+from streams.prompts.canonicalization.tokens import LEFT_OUT
 
 DEVIATIONS_MIN = 4.0  # see rule 2
 BASE_VALUES_MIN = 12  # fewer do not show how much values vary anyway
@@ -116,7 +117,7 @@ def _meaning_moved(base: Sequence[Sample], newest: Sequence[Sample]) -> Drift | 
 
 
 def _few(values: Sequence[str]) -> tuple[str, ...]:
-    return tuple(value[:EDGE_CHARS] for value in values[-3:])
+    return tuple(LEFT_OUT.sub("…", value)[:EDGE_CHARS] for value in values[-3:])
 
 
 def profiles(values: Sequence[str]) -> tuple[Few, Whole]:

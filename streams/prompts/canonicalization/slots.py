@@ -17,6 +17,7 @@ import xxhash
 from schemas.events import Slot
 from streams.prompts.canonicalization.slot_types import TYPE_SHARE_MIN, share_of, type_of
 from streams.prompts.canonicalization.template import Template
+from streams.prompts.canonicalization.tokens import LEFT_OUT
 
 EXAMPLES_MAX = 5
 EXAMPLE_CHARS_MAX = 200
@@ -116,5 +117,5 @@ def _repeats(value: str) -> bool:
 
 
 def _examples(values: Sequence[str]) -> tuple[str, ...]:
-    different = list(dict.fromkeys(value[:EXAMPLE_CHARS_MAX] for value in values))
+    different = list(dict.fromkeys(LEFT_OUT.sub("…", value)[:EXAMPLE_CHARS_MAX] for value in values))
     return tuple(sorted(different[: 4 * EXAMPLES_MAX], key=lambda value: (len(value), value))[:EXAMPLES_MAX])

@@ -36,6 +36,7 @@ MAJORITY = 0.6  # of the values that must show a trait before it counts as the s
 DATE = re.compile(PATTERNS[SlotType.DATE])
 DATE_PART_BEFORE = re.compile(r"(?:\d{4}[-/.]|\d{4}年)(?:\d{1,2}[-/.月])?$")
 DATE_PART_BEHIND = re.compile(r"(?:,? |[-/.])\d{4}\b|年?\d{1,2}月\d{1,2}日|月\d{1,2}日|日")
+JSON_OPENED, JSON_CLOSED = re.compile(r"[\[{][\s\"\[{]*$"), re.compile(r"[\s\"\]}]*[\]}]")
 WORD_BEHIND = re.compile(r"[^\W_][\w'’-]*")
 WORD_BEFORE = re.compile(r"[^\W_][\w'’-]*$")
 
@@ -65,8 +66,9 @@ def _complete(constants: list[str], index: int, values: Sequence[str]) -> None:
         if (start or end) and _becomes(_is_date, values, left, right):
             constants[index], constants[index + 1] = before.removesuffix(left), behind.removeprefix(right)
             return
-    if before[-1:] in ("{", "[") and behind[:1] in ("}", "]") and _becomes(_is_json, values, before[-1], behind[0]):
-        constants[index], constants[index + 1] = before[:-1], behind[1:]
+    head, tail = JSON_OPENED.search(before), JSON_CLOSED.match(behind)
+    if head and tail and _becomes(_is_json, values, head.group(), tail.group()):
+        constants[index], constants[index + 1] = before[: head.start()], behind[tail.end() :]
         return
     filled = [value for value in values if value]
     if not filled or len(filled) == len(values):

@@ -129,7 +129,8 @@ def tighten(state: ClusterState) -> Template | None:
     # What those that left had in common with the rest may be cut at the wrong places.
     for known in (None, current) if state.loosened else (current,):
         learnt = learn(texts, known)
-        if compare(current, learnt).gained and all(learnt.parse(text) is not None for text in texts):
+        tighter = learnt.slots < current.slots or learnt.constant_chars() > current.constant_chars()
+        if tighter and all(learnt.parse(text) is not None for text in texts):
             state.loosened = False
             return learnt
     state.loosened = False
