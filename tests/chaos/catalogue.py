@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
+from connectors.postgres.queries import TABLES
 from connectors.postgres.sink import PostgresSink
 from infra import migrations
 from streams.engine.ports import Record
@@ -23,17 +24,6 @@ from tests.chaos.harvest import Harvest
 ORACLE_DATABASE = "undisturbed"
 BATCH_RECORDS = 400
 UNTOLD_COLUMNS = {"written_at", "updated_at"}  # when, not what
-TABLES = (
-    "prompts",
-    "prompt_repeats",
-    "prompt_families",
-    "clusters",
-    "family_cluster_mappings",
-    "canonical_templates",
-    "template_slots",
-    "cluster_assignments",
-    "evolution_events",
-)
 CURRENT = """
 SELECT count(*) FILTER (WHERE currents = 0), count(*) FILTER (WHERE currents > 1), count(*) FROM (
     SELECT count(*) FILTER (WHERE current) AS currents

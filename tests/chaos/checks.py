@@ -234,6 +234,8 @@ def _canonicalized(published: Iterable[Published]) -> Iterable[Statement]:
         for change in frame.changes:
             place = change.partition, change.offset, change.kind, change.cluster_id
             yield Statement((each.partition, "changes"), place, change.model_dump_json())
+        for told in frame.statistics:
+            yield Statement((each.partition, "statistics"), told.template_id, told.model_dump_json())
 
 
 def _events(published: Iterable[Published]) -> Iterable[Statement]:

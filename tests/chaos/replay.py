@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infra.embedded.processes import wait_until
 from schemas.topics import TOPICS
 from streams.prompts import postgres_rows
 from tests.chaos import catalogue, checks, harvest, oracle
@@ -64,46 +64,46 @@ class Result:
 def replay(scenario: Scenario, seed: int, folder: Path, say: Say) -> Result:
     """Run one scenario; whatever goes wrong stands in the result."""
     started_at = time.monotonic()
-    order = random.Random(f"order {scenario.name} {seed}")
-    stream, catalogue_faults = list(scenario.stream), list(scenario.catalogue)
-    order.shuffle(stream)
-    order.shuffle(catalogue_faults)
     with running(folder, scenario.conditions, seed=seed, say=say) as rig:
-        problems = _await(lambda: _under_way(rig), rig, FIRST_OUTPUT_WITHIN_S, "no prompt came through at the start")
-        lanes = [
-            Lane(rig, faults, f"{scenario.name} {side}", seed)
-            for side, faults in (("stream", stream), ("catalogue", catalogue_faults))
-        ]
-        if not problems:
-            for lane in lanes:
-                lane.start()
-            for lane in lanes:
-                lane.join()
+        problems, struck = disturb(rig, scenario, seed)
         rig.load.stop()
         say(f"{rig.load.sent} prompts sent; waiting for quiet")
         problems += rig.load.failures + _await_quiet(rig)
-        struck = [each for lane in lanes for each in lane.struck]
-        problems += [f"{each.fault.name}: {each.problem}" for each in struck if each.problem]
         problems += [f"{each.fault.name}: some partition never went on" for each in struck if not _recovered(rig, each)]
         # Nobody is needed for the comparison, and on a small machine everybody would slow it down.
         rig.watch.close()
         rig.fleet.rest()
         found = verdict(rig, seed)
-        epilogue = Lane(rig, scenario.after, "after", seed)
-        epilogue.strike_all()
-        struck += epilogue.struck
-        problems += [f"{each.fault.name}: {each.problem}" for each in epilogue.struck if each.problem]
+        last = Lane(rig, scenario.after, "after", seed)
+        last.strike_all()
+        struck += last.struck
         return Result(
-            scenario.name,
-            seed,
-            rig.load.sent,
-            round(time.monotonic() - started_at, 1),
-            rig.fleet.starts,
-            [_told(rig, each) for each in struck],
-            found,
-            list(rig.fleet.exits),
-            problems,
+            scenario=scenario.name,
+            seed=seed,
+            prompts=rig.load.sent,
+            seconds=round(time.monotonic() - started_at, 1),
+            starts=rig.fleet.starts,
+            faults=[_told(rig, each) for each in struck],
+            findings=found,
+            exits=list(rig.fleet.exits),
+            problems=problems + [f"{each.fault.name}: {each.problem}" for each in struck if each.problem],
         )
+
+
+def disturb(rig: Rig, scenario: Scenario, seed: int) -> tuple[list[str], list[Struck]]:
+    """Wait until everything works, then strike the faults of both lanes; return problems, and what was struck."""
+    if not wait_until(lambda: _under_way(rig), FIRST_OUTPUT_WITHIN_S):
+        return ["no prompt came through at the start"], []
+    order = random.Random(f"order {scenario.name} {seed}")
+    lanes = []
+    for side, faults in (("stream", list(scenario.stream)), ("catalogue", list(scenario.catalogue))):
+        order.shuffle(faults)
+        lanes.append(Lane(rig, faults, f"{scenario.name} {side}", seed))
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
+    return [], [struck for lane in lanes for struck in lane.struck]
 
 
 def verdict(rig: Rig, seed: int) -> list[Finding]:
@@ -122,15 +122,6 @@ def verdict(rig: Rig, seed: int) -> list[Finding]:
 def _under_way(rig: Rig) -> bool:
     nothing_before = Mark(0.0, {})
     return all(rig.watch.recovered_at(side, nothing_before) is not None for side in ("stream", "catalogue"))
-
-
-def _await(condition: Callable[[], bool], rig: Rig, seconds_max: float, problem: str) -> list[str]:
-    deadline = time.monotonic() + seconds_max
-    while not condition():
-        if time.monotonic() > deadline:
-            return [problem]
-        time.sleep(POLL_S)
-    return []
 
 
 def _await_quiet(rig: Rig) -> list[str]:

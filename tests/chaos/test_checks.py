@@ -87,6 +87,18 @@ def test_a_frame_published_twice_is_doubled_wherever_it_counts(run: Run) -> None
     assert all(doubled for _, doubled, _ in found.values())
 
 
+def test_statistics_of_slots_left_out_are_lost(run: Run) -> None:
+    def leave_out(recorded: Harvest) -> None:
+        for records in recorded.records[PROMPTS_CANONICALIZED.name].values():
+            for at, record in enumerate(records):
+                frame = frames.decode(CanonicalizedFrame, record.value or b"")
+                records[at] = replace(record, value=frames.encode(frame.model_copy(update={"statistics": ()})))
+
+    lost, doubled, different = damaged(run, leave_out)["prompts-canonicalized"]
+    assert lost
+    assert (doubled, different) == (0, 0)
+
+
 def test_a_letter_left_out_is_lost(run: Run) -> None:
     found = damaged(run, lambda recorded: pop(recorded, DEAD_LETTERS.name))
     assert found["dead-letters"] == (1, 0, 0)
