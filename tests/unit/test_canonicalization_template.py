@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from streams.prompts.canonicalization.learning import learn
 from streams.prompts.canonicalization.slot_names import name_slots
 from streams.prompts.canonicalization.template import Template, fill
-from streams.prompts.canonicalization.tokens import tokenize
-from tests.canonical import letters
+from streams.prompts.canonicalization.tokens import tokenize, without_middle
+from tests.canonical import dice, letters
 
+LETTERS = "abcdefghijklmn"
+MONTHS = ("January", "March", "April", "June", "October")
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)
 CONSTANTS = st.lists(TEXT.filter(bool), min_size=1, max_size=4)
 
@@ -119,3 +121,55 @@ def test_literal_braces_stay_literal(literal: str) -> None:
 def test_a_slot_is_never_named_like_a_literal() -> None:
     texts = [f"Replace {{{{language}}}} here. Language: {value}" for value in ("Ada", "Zig", "Lua", "Elm", "Nim")]
     assert "language" not in name_slots(learn(texts)).names
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (
+            [f"Daily report - 2026-{n % 12 + 1:02}-{n + 1:02}\nTasks:" for n in range(14)],
+            "Daily report - {{0}}\nTasks:",
+        ),
+        (
+            [f"When: {n + 1:02} {MONTHS[n % 5]} 2026\nWhere: hall {n * 7}" for n in range(14)],
+            "When: {{0}}\nWhere: hall {{1}}",
+        ),
+        ([f'Record: {{"{LETTERS[n]}": {n}}}\nStory:' for n in range(14)], "Record: {{0}}\nStory:"),
+        (
+            [f"Translate to {'American ' * (n % 2)}English: text {LETTERS[n]}" for n in range(14)],
+            "Translate to {{0}}: text {{1}}",
+        ),
+    ],
+    ids=["the year of a date before", "the year of a date behind", "the braces of an object", "an optional word"],
+)
+def test_what_all_values_share_stays_with_them_where_they_are_nothing_without_it(
+    texts: list[str], expected: str
+) -> None:
+    assert shown(*texts) == expected
+
+
+def test_a_number_in_the_wording_is_no_part_of_a_date() -> None:
+    texts = [f"Page {n * 37} of 2026 pages, {LETTERS[n]}." for n in range(14)]
+    assert shown(*texts).startswith("Page {{0}} of 2026")
+
+
+def test_a_template_learnt_from_some_of_many_long_texts_reads_all_of_them() -> None:
+    chance = dice(7)
+    words = [chance.randbytes(4).hex() for _ in range(3_000)]
+    texts = []
+    for number in range(30):
+        document, question = (" ".join(chance.choices(words, k=count)) for count in (900, 4))
+        texts.append(f"Read this:\n{document}{'.' * (number % 9 > 0)}\n\nQuestion: {question}?")
+    template = learn(texts)
+    assert all(template.parse(text) is not None for text in texts)
+    assert template.constants[0] == "Read this:\n"
+    assert any("Question: " in constant for constant in template.constants)
+
+
+def test_no_constant_runs_across_what_was_left_out_of_a_text() -> None:
+    texts = [without_middle(f"Begin {n * 7919} " + "same words " * 900 + f"end {n * 31}", 4_000) for n in range(12)]
+    template = learn(texts)
+    rows = [template.parse(text) for text in texts]
+    assert all(row and any("\ufdd0" in value for value in row) for row in rows), "the gap is within a slot"
+    whole = f"Begin 5 {'same words ' * 900}end 7"
+    assert template.parse(whole) is not None, "the whole text is read, its middle in a slot"
