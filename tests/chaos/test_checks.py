@@ -11,7 +11,7 @@ from itertools import islice
 
 import pytest
 
-from schemas.prompts import CanonicalizedFrame, ClusteredFrame, EmbeddedFrame
+from schemas.prompts import CanonicalizedFrame, ClusteredFrame, EmbeddedFrame, SlotStatistics
 from schemas.topics import (
     DEAD_LETTERS,
     EVOLUTION_EVENTS,
@@ -87,16 +87,14 @@ def test_a_frame_published_twice_is_doubled_wherever_it_counts(run: Run) -> None
     assert all(doubled for _, doubled, _ in found.values())
 
 
-def test_statistics_of_slots_left_out_are_lost(run: Run) -> None:
-    def leave_out(recorded: Harvest) -> None:
-        for records in recorded.records[PROMPTS_CANONICALIZED.name].values():
-            for at, record in enumerate(records):
-                frame = frames.decode(CanonicalizedFrame, record.value or b"")
-                records[at] = replace(record, value=frames.encode(frame.model_copy(update={"statistics": ()})))
+def test_statistics_of_slots_that_nobody_told_are_too_many(run: Run) -> None:
+    def tell(recorded: Harvest) -> None:
+        records = recorded.records[PROMPTS_CANONICALIZED.name][0]
+        frame = frames.decode(CanonicalizedFrame, records[0].value or b"")
+        made_up = SlotStatistics(tenant="acme", cluster_id="c", template_id="t", version="1.0.0", slots_json="[]")
+        records[0] = replace(records[0], value=frames.encode(frame.model_copy(update={"statistics": (made_up,)})))
 
-    lost, doubled, different = damaged(run, leave_out)["prompts-canonicalized"]
-    assert lost
-    assert (doubled, different) == (0, 0)
+    assert damaged(run, tell) == {"prompts-canonicalized": (0, 1, 0)}
 
 
 def test_a_letter_left_out_is_lost(run: Run) -> None:
