@@ -155,3 +155,14 @@ async def test_steps_of_a_frame_handled_one_by_one_lead_to_the_same_rows_and_out
     # What was placed already goes back to this stage only; a change, or a move of what has its answer, is no prompt.
     assert all(piece.letter == piece.record for piece in pieces)
     assert [bool(piece.counts) for piece in pieces] == [False, *[True] * 30, False]
+
+
+async def test_statistics_of_slots_travel_with_the_prompts(engine: FakeEngine) -> None:
+    unit = await run(engine, members(letters(100)))
+    told = [statistics for frame in canonicalized(unit) for statistics in frame.statistics]
+    assert [statistics.version for statistics in told] == ["1.0.0", "1.0.0"], "as members doubled, twice"
+    (published,) = unit.sent_to(EVOLUTION_EVENTS.name)
+    assert {statistics.template_id for statistics in told} == {json.loads(published.value or b"")["template_id"]}
+    slots = json.loads(told[-1].slots_json)
+    assert [slot["name"] for slot in slots] == ["letter_kind", "letter", "topic"]
+    assert slots[0]["detail"] == {"values": ["dry", "formal", "friendly"]}

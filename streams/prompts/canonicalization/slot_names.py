@@ -1,9 +1,9 @@
 """Call a slot by what stands around it.
 
 Pure. Nearest evidence first: an XML tag, a quoted key, a label before a colon (on the line before, past dividing
-lines, if the slot begins a line), a label after a dash, a turn of phrase ("you are a", "about"), what is counted where
-the values are numbers, the type of the values where it says enough (language, date), the words before it, the words
-after it, and where there are none, what its values are made of.
+lines, if the slot begins a line), a label after a dash, a turn of phrase ("you are a", "about"), what is counted
+where the values are numbers, the type of the values where it says enough (language, date), the word it qualifies
+("a ... letter"), the words before it, the words after it, and where there are none, what its values are made of.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ TELLING_TYPES = {
     SlotType.EMAIL: "email",
     SlotType.PATH: "path",
 }
+QUALIFYING_TYPES = frozenset({SlotType.ENUM, SlotType.NAME, SlotType.TEXT_SHORT})
+QUALIFIES = re.compile(r"\b(?:an?|the|following)\s+$", re.IGNORECASE)  # "a ... letter"
 PLAIN_TYPES = {
     SlotType.NUMBER: "number",
     SlotType.INTEGER: "number",
@@ -106,6 +108,8 @@ def _name(before: str, after: str, values: Sequence[str]) -> str:
         return _slug(f"number of {words_after[-1]}")
     if kind in TELLING_TYPES:
         return TELLING_TYPES[kind]
+    if kind in QUALIFYING_TYPES and words_after and QUALIFIES.search(line):
+        return _slug(f"{words_after[0]} kind")
     if not SENTENCE_ENDED.search(line) and (name := _slug(" ".join(_telling(line)[-2:]))):
         return name
     if words_after:
