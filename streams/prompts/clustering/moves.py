@@ -36,7 +36,7 @@ class Moves:
         """Add the prompt that just arrived to a cluster."""
         cluster.fed = self.state.now
         self._enter(cluster, kept)
-        self._learn_on_schedule(cluster)
+        self._learn_on_schedule(cluster, kept)
 
     def move(self, kept: Kept, target: Cluster | None, reason: str) -> None:
         """Move a kept prompt to another cluster, or back to the waiting ones."""
@@ -149,9 +149,14 @@ class Moves:
         if len(signature) >= policy.constants_min:
             self.state.sign(cluster, signature)
 
-    def _learn_on_schedule(self, cluster: Cluster) -> None:
-        if cluster.size <= LEARN_ALWAYS_MAX or cluster.size % LEARN_EVERY == 0:
-            self.learn(cluster)
+    def _learn_on_schedule(self, cluster: Cluster, newcomer: Kept) -> None:
+        if cluster.size > LEARN_ALWAYS_MAX and cluster.size % LEARN_EVERY:
+            return
+        members = len(cluster.kept)
+        unanimous = _needed(members, self.state.policy.keep_percent) == members
+        if unanimous and cluster.signature <= newcomer.shingles:
+            return  # constants are what all hold, and the newcomer holds them
+        self.learn(cluster)
 
     def _enter(self, cluster: Cluster, kept: Kept) -> None:
         policy = self.state.policy
@@ -183,8 +188,12 @@ class Moves:
 def constants(members: Iterable[Kept], keep_percent: int) -> frozenset[int]:
     """Return the shingles that almost all of these prompts hold."""
     held = [kept.shingles for kept in members]
-    needed = max(2, -(-keep_percent * len(held) // 100))
+    needed = _needed(len(held), keep_percent)
     # What so many hold, at least one of the first few does.
     candidates = frozenset().union(*held[: len(held) - needed + 1])
     counts = Counter(chain.from_iterable(candidates & shingles for shingles in held))
     return frozenset(shingle for shingle, count in counts.items() if count >= needed)
+
+
+def _needed(members: int, keep_percent: int) -> int:
+    return max(2, -(-keep_percent * members // 100))
