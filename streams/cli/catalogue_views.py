@@ -146,13 +146,16 @@ def _slots_table(slots: Iterable[SlotDetail]) -> Table:
     listed = list(slots)
     # The slot's name in the template stays: it is what a prompt's values are kept under.
     refined = any(slot.refined_name for slot in listed)
-    table = _table("slot", *(["a model calls it"] if refined else []), "type", "optional", "examples", "values seen")
+    table = _table(
+        "slot", *(["a model calls it"] if refined else []), "type", ">sure", "optional", "examples", "values seen"
+    )
     for slot in listed:
         examples = [one_line(str(value), VALUE_CHARS_MAX) for value in json.loads(slot.examples_json)[:VALUES_SHOWN]]
         table.add_row(
             Text(printable(slot.name), style="bold cyan"),
             *([_refined_name(slot)] if refined else []),
             _text(slot.type + (", repeated" if slot.repeated else "")),
+            _text(f"{slot.confidence:.0%}"),
             _text("yes" if slot.optional else "no"),
             _text("\n".join(examples)),
             _text(_statistics(json.loads(slot.statistics_json))),
