@@ -19,5 +19,6 @@ Modules, in the order of a run:
     oracle.py     what the rooms themselves make of the recorded prompts, in this process, undisturbed
     checks.py     the difference between the two: lost, doubled, different
     catalogue.py  the same for the tables of Postgres
+    evidence.py   did the faults bite? what the logs say about it
     report.py     the table, the log of runs, what a repeated run may skip
 """

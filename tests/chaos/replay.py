@@ -18,6 +18,7 @@ from schemas.topics import TOPICS
 from streams.prompts import postgres_rows
 from tests.chaos import catalogue, checks, harvest, oracle
 from tests.chaos.checks import Finding
+from tests.chaos.evidence import evidence
 from tests.chaos.fleet import Exit
 from tests.chaos.harvest import Harvest, Place
 from tests.chaos.lane import Lane, Struck, recovery_s
@@ -54,6 +55,7 @@ class Result:
     faults: list[FaultResult]
     findings: list[Finding]
     exits: list[Exit]
+    evidence: dict[str, int]  # that the faults bit
     problems: list[str] = field(default_factory=list)  # what kept the replay from its end
 
     @property
@@ -86,6 +88,7 @@ def replay(scenario: Scenario, seed: int, folder: Path, say: Say) -> Result:
             faults=[_told(rig, each) for each in struck],
             findings=found,
             exits=list(rig.fleet.exits),
+            evidence=evidence(rig.fleet.log_folder),
             problems=problems + [f"{each.fault.name}: {each.problem}" for each in struck if each.problem],
         )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -121,6 +122,10 @@ def markdown(lines: Iterable[Row], rows: Iterable[Row]) -> str:
         verdict = "clean" if row["clean"] else "NOT CLEAN"
         numbers = [row["prompts"], row["starts"], len(row["exits"]), len(row["findings"]), verdict, row["seconds"]]
         text.append("| " + " | ".join(map(str, [row["scenario"], row["seed"], *numbers])) + " |")
+    seen = Counter[str]()
+    for row in rows:
+        seen.update(row["evidence"])
+    text += ["", "Seen in the logs: " + ", ".join(f"{count} {name}" for name, count in seen.items() if count)]
     for row in rows:
         name = f"{row['scenario']}, seed {row['seed']}"
         text += [f"\n{name}: {problem}" for problem in row["problems"]]
