@@ -90,6 +90,9 @@ def faults(rows: Iterable[Row]) -> Iterable[Row]:
             **{kind: sum(total(row, kind) for row in replays) for kind in ("lost", "doubled", "different")},
             "median_s": round(statistics.median(seconds), 1) if seconds else None,
             "max_s": seconds[-1] if seconds else None,
+            "overlapped_max_s": max(
+                (fault["recovery_s"] or 0.0 for _, fault in cases if fault["overlapped"]), default=None
+            ),
             "target_s": TARGETS_S.get(name),
             "skipped": next((fault["skipped"] for _, fault in cases if fault["skipped"]), ""),
             "not_recovered": sum(fault["recovery_s"] is None for _, fault in cases),
@@ -108,7 +111,9 @@ def markdown(lines: Iterable[Row], rows: Iterable[Row]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for line in lines:
-        seconds = "-" if line["median_s"] is None else f"{line['median_s']:g} s, {line['max_s']:g} s"
+        seconds = f"{line['overlapped_max_s']} s with the next fault"
+        if line["median_s"] is not None:
+            seconds = f"{line['median_s']:g} s, {line['max_s']:g} s"
         if line["skipped"]:
             seconds = f"skipped: {line['skipped']}"
         elif line["fault"] in REFUSED:
