@@ -24,7 +24,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -50,6 +50,7 @@ ByLeader = dict[int, dict[str, list[int]]]  # broker, topic, partitions
 
 # The states of a transaction that has been decided, its markers written or not.
 DECISIONS = {"PrepareCommit": True, "CompleteCommit": True, "PrepareAbort": False, "CompleteAbort": False}
+FENCED = "Empty"  # none was begun since the last fence
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,19 @@ class Hanging:
     start: int
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How the last transaction of an id was decided, and what the id was held under when it was last looked at."""
+
+    producer: ProducerId
+    committed: bool
+    seen: ProducerId
+
+    def outlives(self, now: ProducerId) -> bool:
+        """Return whether nothing was under way since: to fence an owner out of a transaction takes two epochs."""
+        return now.number == self.seen.number and now.epoch - self.seen.epoch in (0, 1)
+
+
 class HangingTransactions:
     """Ends what earlier owners of transactional ids left open: `look`, fence, `fenced`, then `finish`.
 
@@ -72,9 +86,9 @@ class HangingTransactions:
 
     def __init__(self, connection: Mapping[str, Any]) -> None:
         self._connection = connection
-        self._last: dict[str, tuple[ProducerId, bool]] = {}  # as the coordinator had it before the fence
+        self._last: dict[str, Decision] = {}  # as the coordinator had it before the fence
         self._decided: dict[ProducerId, bool] = {}  # known to hold for whatever hangs under the id
-        self._leaderless_since: float | None = None
+        self._leaderless_since: dict[str, float] = {}  # by partition
 
     async def look(self, transactional_ids: Iterable[str]) -> None:
         """Ask how the last transaction of each id was decided.
@@ -82,7 +96,6 @@ class HangingTransactions:
         Raises:
             KafkaError: a coordinator does not answer yet.
         """
-        self._last = {}
         missing = set(transactional_ids)
         if not missing:
             return
@@ -97,8 +110,7 @@ class HangingTransactions:
                     if error not in (0, UNKNOWN_TRANSACTIONAL_ID):
                         raise KafkaError(f"asking for the state of {transactional_id}: error {error}")
                     missing.discard(transactional_id)
-                    if state in DECISIONS:
-                        self._last[transactional_id] = ProducerId(number, epoch), DECISIONS[state]
+                    self._note(transactional_id, state, ProducerId(number, epoch))
             if missing:
                 # In a new cluster there is no coordinator until somebody asks for one.
                 await client.coordinator_lookup(CoordinationType.TRANSACTION, min(missing))
@@ -107,10 +119,10 @@ class HangingTransactions:
 
     def fenced(self, transactional_id: str, now: ProducerId) -> None:
         """Take note that an id was fenced and is held under `now`."""
-        before, committed = self._last.get(transactional_id, (None, False))
-        # One epoch further: nothing was under way. Otherwise the fence has aborted something since.
-        if before is not None and now == ProducerId(before.number, before.epoch + 1):
-            self._decided[before] = committed
+        last = self._last.get(transactional_id)
+        # Otherwise the fence has aborted something.
+        if last is not None and last.outlives(now):
+            self._decided[last.producer] = last.committed
 
     async def finish(self, held: Iterable[ProducerId]) -> int:
         """End whatever hangs under these producer ids; return in how many partitions something did.
@@ -129,6 +141,14 @@ class HangingTransactions:
                 await self._end(client, found)
         self._decided.clear()
         return len(hanging)
+
+    def _note(self, transactional_id: str, state: str, now: ProducerId) -> None:
+        last = self._last.pop(transactional_id, None)
+        if state in DECISIONS:
+            self._last[transactional_id] = Decision(now, DECISIONS[state], now)
+        elif state == FENCED and last is not None and last.outlives(now):
+            # A fence whose answer was never read, because a rebalance cancelled it, or its connection broke.
+            self._last[transactional_id] = replace(last, seen=now)
 
     async def _end(self, client: AIOKafkaClient, found: Hanging) -> None:
         topic, partition = found.partition
@@ -168,14 +188,14 @@ class HangingTransactions:
                     leaderless.append(f"{topic}-{partition}")
                 else:
                     by_leader.setdefault(leader, {}).setdefault(topic, []).append(partition)
-        if not leaderless:
-            self._leaderless_since = None
-            return by_leader
         now = time.monotonic()
-        self._leaderless_since = self._leaderless_since or now
-        if now - self._leaderless_since < LEADERLESS_SECONDS_MAX:
-            raise KafkaError(f"partitions have no leader: {', '.join(leaderless[:5])}")
-        log.warning("partitions have no leader, going on without", extra={"partitions": leaderless[:5]})
+        # Each by itself: one that is gone for good must not use up the patience with the others.
+        since = self._leaderless_since = {name: self._leaderless_since.get(name, now) for name in leaderless}
+        waited_for = [name for name in leaderless if now - since[name] < LEADERLESS_SECONDS_MAX]
+        if waited_for:
+            raise KafkaError(f"partitions have no leader: {', '.join(waited_for[:5])}")
+        if leaderless:
+            log.warning("partitions have no leader, going on without", extra={"partitions": leaderless[:5]})
         return by_leader
 
     @asynccontextmanager
