@@ -90,8 +90,8 @@ class ChangelogTable:
         written = (dict(headers).get(FORMAT_HEADER) or b"none").decode("ascii", "replace")
         raise StateIncompatible(
             f"restoring table {self.name}: {self.changelog} has a row of format {written}, not {self.row_format}",
-            hint="run the version that wrote it, or process the source again: delete the changelogs and the offsets "
-            "of the group together",
+            hint="run the version that wrote it, or process the source again: delete the changelogs, the offsets "
+            "of the group and the workers' state folders together",
         )
 
     def headers_at(self, position: int) -> Headers:

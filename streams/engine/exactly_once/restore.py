@@ -100,14 +100,15 @@ def _replace(
                 raise StateIncompatible(
                     f"{source[0]}-{partition} has no committed offset, but table {table.name} has rows of it: "
                     "they would be applied twice",
-                    hint="the group's offsets expired or were reset: restore them, or delete the changelogs as well",
+                    hint="the group's offsets expired or were reset: restore them, or delete the changelogs and the "
+                    "workers' state folders as well",
                 )
             if since.position > position.offset:
                 raise StateIncompatible(
                     f"{source[0]}-{partition} is committed up to {position.offset}, but rows of table {table.name} "
                     f"know of records up to {since.position}: they would be applied twice",
                     hint=f"the group's offsets were reset: set this one to {since.position} again, or delete the "
-                    "changelogs as well",
+                    "changelogs and the workers' state folders as well",
                 )
             for key, value in since.rows.items():
                 if value is None:

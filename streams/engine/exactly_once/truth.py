@@ -101,7 +101,8 @@ class Truth:
             if offset > end[partition]:
                 raise StateIncompatible(
                     f"{partition.topic}-{partition.partition} ends at {end[partition]}, but {offset} is committed",
-                    hint="the topic was deleted and made anew: delete the group and its changelogs as well",
+                    hint="the topic was deleted and made anew: delete the group, its changelogs and the workers' state "
+                    "folders as well",
                 )
             if 0 <= offset < begin[partition]:
                 raise StateIncompatible(
