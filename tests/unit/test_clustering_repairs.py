@@ -65,6 +65,23 @@ def test_small_siblings_that_differ_at_several_places_part_in_any_order(seed: in
     assert None not in one | other
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_siblings_that_differ_in_two_fixed_words_part(seed: int) -> None:
+    passage = (
+        "Please write a {kind} passage to answer the question.\nQuestion: how many {{thing}} has {{name}}?\nPassage:"
+    )
+    science = filled(passage.format(kind="scientific paper"), 20)
+    money = filled(passage.format(kind="financial article"), 20)
+    texts = interleaved(science, money, filled(ROUTE, 20), seed=seed)
+    feed = Feed()
+    feed.feed(busy_stream())
+    one = homes(feed, texts, science)
+    clusters = dict(zip(texts, feed.clusters()[-len(texts) :], strict=True))
+    other = {clusters[text] for text in money}
+    assert len(one) == len(other) == 1
+    assert one != other
+
+
 def test_prompts_that_merely_begin_alike_found_no_cluster() -> None:
     actors = [text for seed in (1, 2) for actor in ACTORS for text in filled(actor, 1, seed=seed)]
     feed = Feed()
