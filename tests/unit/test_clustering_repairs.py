@@ -67,9 +67,7 @@ def test_small_siblings_that_differ_at_several_places_part_in_any_order(seed: in
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_siblings_that_differ_in_two_fixed_words_part(seed: int) -> None:
-    passage = (
-        "Please write a {kind} passage to answer the question.\nQuestion: how old is {{thing}}?\nPassage:"
-    )
+    passage = "Please write a {kind} passage to answer the question.\nQuestion: how old is {{thing}}?\nPassage:"
     science = filled(passage.format(kind="scientific paper"), 20)
     money = filled(passage.format(kind="financial article"), 20)
     texts = interleaved(science, money, filled(ROUTE, 20), seed=seed)
