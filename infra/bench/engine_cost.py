@@ -33,7 +33,7 @@ from streams.engine.engine import Engine
 from streams.engine.exactly_once.producer import TransactionalProducer
 from streams.engine.exactly_once.stage import NewProducer
 from streams.engine.ports import NullObserver, Unit
-from streams.engine.settings import EngineSettings, KafkaSettings, Settings, load
+from streams.engine.settings import EngineSettings, KafkaSettings, load
 
 PARTITIONS = 4
 KEYS = 500
@@ -129,10 +129,6 @@ def at_least_once(bootstrap: str, run: str, events: int) -> None:
 
 
 def count_with_the_engine(bootstrap: str, run: str, events: int, side: str, new_producer: NewProducer) -> None:
-    settings = Settings(
-        kafka=KafkaSettings(bootstrap_servers=bootstrap, partitions=PARTITIONS),
-        engine=EngineSettings(app_id=f"{run}-{side}"),
-    )
     stopwatch = Stopwatch(events)
 
     class Committed(NullObserver):
@@ -142,8 +138,9 @@ def count_with_the_engine(bootstrap: str, run: str, events: int, side: str, new_
             stopwatch.count(int(amount), measured.stop)
 
     measured = Engine(
-        settings,
-        aiokafka_configuration(settings.kafka),
+        EngineSettings(app_id=f"{run}-{side}"),
+        aiokafka_configuration(KafkaSettings(bootstrap_servers=bootstrap, partitions=PARTITIONS)),
+        partitions=PARTITIONS,
         dead_letters=f"{run}-dead-letters",
         observer=Committed(),
         new_producer=new_producer,

@@ -199,7 +199,13 @@ def settings_of(bootstrap: str, run: str, folder: Path, store: str) -> Settings:
 
 def engine_of(settings: Settings, run: str) -> Engine:
     """Return an engine with the tables of both rooms, and nothing to do."""
-    engine = Engine(settings, aiokafka_configuration(settings.kafka), dead_letters=f"{run}-dead-letters")
+    engine = Engine(
+        settings.engine,
+        aiokafka_configuration(settings.kafka),
+        partitions=settings.kafka.partitions,
+        state_folder=settings.data_dir / "state",
+        dead_letters=f"{run}-dead-letters",
+    )
 
     async def ignore(_: Unit) -> None: ...
 

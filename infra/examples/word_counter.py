@@ -27,7 +27,7 @@ from schemas.topics import DAY_MS, Topic
 from streams.engine.engine import Engine
 from streams.engine.partitioning import partition_of
 from streams.engine.ports import NullObserver, Unit
-from streams.engine.settings import EngineSettings, KafkaSettings, Settings, load
+from streams.engine.settings import EngineSettings, KafkaSettings, load
 
 PARTITIONS = 4
 WORD = re.compile(r"\w+")
@@ -41,15 +41,15 @@ class WordCounter:
     def __init__(self, bootstrap: str, app_id: str, on_counted: Callable[[int], None] = lambda _: None) -> None:
         self._topics = {name: f"{app_id}-{name}" for name in NAMES}
         self._kafka = KafkaSettings(bootstrap_servers=bootstrap, partitions=PARTITIONS)
-        settings = Settings(kafka=self._kafka, engine=EngineSettings(app_id=app_id))
 
         class Counted(NullObserver):
             def count(self, _name: str, amount: float, _labels: Mapping[str, str]) -> None:
                 on_counted(int(amount))
 
         self.engine = Engine(
-            settings,
+            EngineSettings(app_id=app_id),
             aiokafka_configuration(self._kafka),
+            partitions=PARTITIONS,
             dead_letters=self._topics["dead-letters"],
             observer=Counted(),
         )

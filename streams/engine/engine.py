@@ -1,6 +1,6 @@
 """The engine: stages over topics, tables with changelogs, exactly once. Knows no app.
 
-    engine = Engine(settings, {"bootstrap_servers": "localhost:9092"}, dead_letters="dead-letters")
+    engine = Engine(EngineSettings(app_id="words"), {"bootstrap_servers": "localhost:9092"}, partitions=8)
     counts = engine.table("counts", owner="words")
     engine.stage("counting", "words", count)      # async def count(unit: Unit) -> None
     engine.run()                                  # until SIGTERM or SIGINT
@@ -22,6 +22,7 @@ import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -37,7 +38,7 @@ from streams.engine.exactly_once.stage import NewProducer, Stage, Surroundings
 from streams.engine.health import Vitals
 from streams.engine.limits import EXIT_CODE_STUCK, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, STOP_SECONDS_MAX
 from streams.engine.ports import Handler, NullObserver, Observer, Split, StateView, Table
-from streams.engine.settings import Settings
+from streams.engine.settings import EngineSettings
 from streams.engine.store import NoStore, Store
 from streams.engine.tables import ChangelogTable, View
 
@@ -49,16 +50,22 @@ class Engine:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: EngineSettings,
         connection: Mapping[str, Any],
         *,
+        partitions: int,
+        state_folder: Path | None = None,
         dead_letters: str = "dead-letters",
         observer: Observer | None = None,
         new_producer: NewProducer = TransactionalProducer,
     ) -> None:
-        self._settings = settings.engine
-        self._state_folder = settings.data_dir.expanduser() / "state" / settings.engine.app_id
-        self._partitions = settings.kafka.partitions
+        """Declare an app whose sources and changelogs have `partitions` partitions each.
+
+        Apps may share a `state_folder`, which only `store: rocksdb` needs: each has a folder of its own in it.
+        """
+        self._settings = settings
+        self._state_folder = state_folder
+        self._partitions = partitions
         self._connection = connection
         self._dead_letters = dead_letters
         self._observer = observer or NullObserver()
@@ -229,13 +236,15 @@ class Engine:
     async def _open_store(self) -> Store:
         if self._settings.store == "memory":
             return NoStore()
+        if self._state_folder is None:
+            raise SettingsInvalid("keeping state in RocksDB (engine.store): the engine was given no state_folder")
         try:
             from streams.engine.rocks_store import RocksStore  # noqa: PLC0415  a library that only this setting needs
         except ImportError as error:
             raise SettingsInvalid(
                 f"keeping state in RocksDB (engine.store): {error}", hint="install the extra `rocksdb`, or use memory"
             ) from error
-        store = RocksStore(self._state_folder, await cluster_id(self._connection))
+        store = RocksStore(self._state_folder / self._settings.app_id, await cluster_id(self._connection))
         await store.open()
         return store
 

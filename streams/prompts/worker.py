@@ -75,8 +75,10 @@ def build(
     A moderator or embedder given here is used instead of the one the settings name.
     """
     engine = Engine(
-        settings,
+        settings.engine,
         aiokafka_configuration(settings.kafka),
+        partitions=settings.kafka.partitions,
+        state_folder=settings.data_dir.expanduser() / "state",
         dead_letters=DEAD_LETTERS.name,
         observer=observer,
         new_producer=new_producer,

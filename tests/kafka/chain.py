@@ -29,7 +29,7 @@ from connectors.kafka.client import aiokafka_configuration
 from schemas.topics import Topic
 from streams.engine.engine import Engine
 from streams.engine.ports import Unit
-from streams.engine.settings import EngineSettings, KafkaSettings, Settings
+from streams.engine.settings import EngineSettings, KafkaSettings
 
 PARTITIONS = 4
 KEYS = 50
@@ -49,25 +49,30 @@ class Chain:
     replicas: int = 1
 
     def __post_init__(self) -> None:
-        self.settings = Settings(
-            data_dir=Path(self.state_folder),
-            kafka=KafkaSettings(bootstrap_servers=self.bootstrap, partitions=PARTITIONS),
-            engine=EngineSettings(
-                app_id=self.run,
-                group_instance_id=self.instance,
-                session_timeout_s=6.0,
-                store="rocksdb" if self.state_folder else "memory",
-            ),
-        )
+        self.kafka = KafkaSettings(bootstrap_servers=self.bootstrap, partitions=PARTITIONS)
 
     def topic(self, name: str) -> str:
         return f"{self.run}-{name}"
 
+    def bare_engine(self) -> Engine:
+        """Return an engine with nothing attached."""
+        settings = EngineSettings(
+            app_id=self.run,
+            group_instance_id=self.instance,
+            session_timeout_s=6.0,
+            store="rocksdb" if self.state_folder else "memory",
+        )
+        return Engine(
+            settings,
+            aiokafka_configuration(self.kafka),
+            partitions=PARTITIONS,
+            state_folder=Path(self.state_folder) / "state" if self.state_folder else None,
+            dead_letters=self.topic("dead-letters"),
+        )
+
     def engine(self) -> Engine:
         """Return the engine with both stages attached."""
-        engine = Engine(
-            self.settings, aiokafka_configuration(self.settings.kafka), dead_letters=self.topic("dead-letters")
-        )
+        engine = self.bare_engine()
         self._attach(engine, "one", "in", "mid", "first")
         self._attach(engine, "two", "mid", "out", "second")
         return engine
@@ -92,7 +97,7 @@ class Chain:
             Topic(self.topic(name), "key", "entry", public=False, retention_ms=-1)
             for name in ("in", "mid", "out", "dead-letters")
         ]
-        Admin(self.settings.kafka).create(
+        Admin(self.kafka).create(
             [*topics, *engine.changelog_topics()], partitions=PARTITIONS, replication_factor=self.replicas
         )
 

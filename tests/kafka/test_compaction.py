@@ -10,7 +10,6 @@ import pytest
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from connectors.kafka.client import aiokafka_configuration
 from streams.engine.engine import Engine
 from streams.engine.ports import Unit
 from tests.kafka.chain import KEYS, PARTITIONS, Chain, until
@@ -43,9 +42,7 @@ def chain(bootstrap: str) -> Iterator[Chain]:
 
 def keeping(chain: Chain) -> Engine:
     """Return an engine that keeps the newest id of a key, forgets it now and then, and tells its rows when asked."""
-    engine = Engine(
-        chain.settings, aiokafka_configuration(chain.settings.kafka), dead_letters=chain.topic("dead-letters")
-    )
+    engine = chain.bare_engine()
     newest = engine.table("newest", owner=chain.topic("in"))
 
     async def keep(unit: Unit) -> None:

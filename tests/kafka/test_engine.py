@@ -11,10 +11,8 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from connectors.kafka.client import aiokafka_configuration
 from schemas.errors import ServiceUnavailable, SettingsInvalid, StateIncompatible
 from schemas.limits import RECORD_BYTES_MAX
-from streams.engine.engine import Engine
 from streams.engine.exactly_once.unit import HandlerMisuse
 from streams.engine.ports import Unit
 from tests.kafka.chain import KEYS, Chain, end, until
@@ -106,9 +104,7 @@ async def test_a_restart_continues_with_the_rows_of_the_changelog(chain: Chain) 
 
 
 async def test_poison_and_oversized_results_are_dead_lettered_and_the_rest_passes(chain: Chain) -> None:
-    engine = Engine(
-        chain.settings, aiokafka_configuration(chain.settings.kafka), dead_letters=chain.topic("dead-letters")
-    )
+    engine = chain.bare_engine()
     seen = engine.table("seen", owner=chain.topic("in"))
     chain.create_topics(engine)
 
@@ -155,9 +151,7 @@ async def test_records_of_an_aborted_transaction_are_never_seen(chain: Chain) ->
 
 
 async def test_records_up_to_the_limit_pass(chain: Chain) -> None:
-    engine = Engine(
-        chain.settings, aiokafka_configuration(chain.settings.kafka), dead_letters=chain.topic("dead-letters")
-    )
+    engine = chain.bare_engine()
     rows = engine.table("rows", owner=chain.topic("in"))
     chain.create_topics(engine)
     large = b"x" * (RECORD_BYTES_MAX - 1_000)
@@ -175,9 +169,7 @@ async def test_records_up_to_the_limit_pass(chain: Chain) -> None:
 
 
 async def test_a_failing_service_holds_its_partition_until_it_answers(chain: Chain) -> None:
-    engine = Engine(
-        chain.settings, aiokafka_configuration(chain.settings.kafka), dead_letters=chain.topic("dead-letters")
-    )
+    engine = chain.bare_engine()
     chain.create_topics(engine)
     answers = False
 
@@ -200,9 +192,7 @@ async def test_a_failing_service_holds_its_partition_until_it_answers(chain: Cha
 
 
 async def test_a_partition_that_does_not_exist_stops_the_worker_instead_of_refusing_records(chain: Chain) -> None:
-    engine = Engine(
-        chain.settings, aiokafka_configuration(chain.settings.kafka), dead_letters=chain.topic("dead-letters")
-    )
+    engine = chain.bare_engine()
     chain.create_topics(engine)
 
     async def misroute(unit: Unit) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from connectors.kafka.client import aiokafka_configuration
 from schemas.errors import StateIncompatible
 from streams.engine.engine import Engine
 from streams.engine.ports import Unit
@@ -28,9 +27,7 @@ def chain(bootstrap: str) -> Chain:
 
 def counting(chain: Chain, *, row_format: int) -> Engine:
     """Return an engine that counts records in one row."""
-    engine = Engine(
-        chain.settings, aiokafka_configuration(chain.settings.kafka), dead_letters=chain.topic("dead-letters")
-    )
+    engine = chain.bare_engine()
     table = engine.table("counted", owner=chain.topic("in"), row_format=row_format)
 
     async def count(unit: Unit) -> None:

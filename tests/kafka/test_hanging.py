@@ -122,11 +122,11 @@ async def test_a_decision_outlives_an_attempt_that_failed(
     await predecessor.send("dead-letters", 7, hidden=False)
     await predecessor.send("mid", 0, hidden=True)
     await predecessor.commit(position=1)
-    hanging = HangingTransactions(aiokafka_configuration(chain.settings.kafka))
+    hanging = HangingTransactions(aiokafka_configuration(chain.kafka))
     name = predecessor.transactional_id
     for attempt in range(2):  # the first attempt ends after the fence, which made the coordinator forget
         await hanging.look([name])
-        successor = TransactionalProducer(name, aiokafka_configuration(chain.settings.kafka))
+        successor = TransactionalProducer(name, aiokafka_configuration(chain.kafka))
         held = await successor.start()
         if answered or attempt:
             hanging.fenced(name, held)

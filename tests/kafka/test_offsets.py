@@ -88,7 +88,7 @@ async def test_a_topic_made_anew_under_old_rows_is_refused(chain: Chain, admin: 
     (deleted,) = admin.delete_topics([chain.topic("in")]).values()
     await asyncio.wrap_future(deleted)
     topic = Topic(chain.topic("in"), "key", "entry", public=False, retention_ms=-1)
-    await asyncio.to_thread(Admin(chain.settings.kafka).create, [topic], partitions=PARTITIONS, replication_factor=1)
+    await asyncio.to_thread(Admin(chain.kafka).create, [topic], partitions=PARTITIONS, replication_factor=1)
     await asyncio.to_thread(chain.produce, range(4 * KEYS))  # more than were there before
     assert "would be applied twice" in await refusal(chain)
 

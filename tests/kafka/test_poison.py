@@ -75,7 +75,13 @@ class Stumbling:
 @asynccontextmanager
 async def stumbling(settings: Settings, metrics: Metrics, seed: int) -> AsyncIterator[Stumbling]:
     """Run the whole pipeline of agents in this process."""
-    engine = Engine(settings, aiokafka_configuration(settings.kafka), dead_letters=DEAD_LETTERS.name, observer=metrics)
+    engine = Engine(
+        settings.engine,
+        aiokafka_configuration(settings.kafka),
+        partitions=settings.kafka.partitions,
+        dead_letters=DEAD_LETTERS.name,
+        observer=metrics,
+    )
     stumbler = Stumbling(engine, seed)
     parts = topology.Parts(
         read=partial(ingest.read, schemas=NoSchemas()),

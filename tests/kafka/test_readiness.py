@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry
 from connectors.kafka.client import aiokafka_configuration
 from schemas.errors import ServiceUnavailable
 from streams.engine import health
-from streams.engine.engine import Engine
 from streams.engine.exactly_once.truth import Truth
 from streams.engine.ports import Unit
 from streams.engine.tables import ChangelogTable
@@ -33,9 +32,7 @@ def answer(port: int) -> tuple[int, Mapping[str, str]]:
 
 
 async def test_it_says_what_waits_for_which_service_and_is_ready_again_afterwards(chain: Chain) -> None:
-    engine = Engine(
-        chain.settings, aiokafka_configuration(chain.settings.kafka), dead_letters=chain.topic("dead-letters")
-    )
+    engine = chain.bare_engine()
     chain.create_topics(engine)
     away = True
 
@@ -66,7 +63,7 @@ async def test_reading_a_changelog_tells_how_far_it_is(chain: Chain) -> None:
         await asyncio.to_thread(chain.assert_exactly_once, range(400))
     told: list[tuple[int, int]] = []
     table = ChangelogTable("first", chain.topic("in"), f"{chain.run}-first-changelog")
-    connection = aiokafka_configuration(chain.settings.kafka)
+    connection = aiokafka_configuration(chain.kafka)
     async with Truth(chain.run, connection, lambda done, total: told.append((done, total))) as truth:
         found = await truth.changes({(table, partition): None for partition in range(4)})
     assert sum(len(changes.rows) for changes in found.values()) == 50
