@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -32,20 +32,40 @@ def mine(source: Path, out: Path, events: Path | None, *, moderate: bool, quiet:
     from streams.prompts.calibrated import policy_of
     from streams.prompts.mine import Miner, event_line, json_line
 
+    _check_apart([source, out, *([events] if events else [])])
     settings = load()
     embedder = WordllamaEmbedder(chunk_chars=settings.embedding.chunk_chars, chunks_max=settings.embedding.chunks_max)
     miner = Miner(source, embedder, embedder.encode, _judge() if moderate else None, policy_of(settings))
     with ExitStack() as files:
+        # Both are opened before the long work: a name that cannot be written is told at once.
+        event_file = files.enter_context(_writable(events)) if events else None
+        out_file = files.enter_context(_writable(out))
         bar = files.enter_context(_progress(source, quiet=quiet))
-        event_file = files.enter_context(events.open("wb")) if events else None
         for event in miner.learn(bar("learning")):
             if event_file:
                 event_file.write(json_line(event_line(event)))
-        out_file = files.enter_context(out.open("wb"))
         for prediction in miner.predictions(bar("reading")):
             out_file.write(json_line(prediction))
     if not quiet:
         _show(miner.summary, moderated=moderate)
+
+
+def _check_apart(paths: list[Path]) -> None:
+    """Refuse names of one and the same file: INPUT is read twice, and would be gone by the second time.
+
+    Devices and pipes may be named twice: `--out /dev/null --events /dev/null` is a way to time a run.
+    """
+    files = [path.resolve() for path in paths if path.is_file() or not path.exists()]
+    for number, path in enumerate(files):
+        if path in files[:number]:
+            raise click.UsageError(f"{path} is given twice: INPUT, --out and --events are three files")
+
+
+def _writable(path: Path) -> BinaryIO:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise click.FileError(str(path), hint=error.strerror) from error
 
 
 def _judge() -> Callable[[list[Prompt]], list[Moderation]]:

@@ -52,7 +52,9 @@ def _schema(template: str) -> dict[str, Any]:
             return schema
     except (ValueError, KeyError, TypeError):
         pass  # said below, whatever of the three it was
-    raise click.ClickException(f"{template} is no schema of a template\n  -> promptloom show CLUSTER --schema > {path}")
+    raise click.ClickException(
+        f"{template} is no schema of a template\n  -> promptloom show CLUSTER --schema > schema.json"
+    )
 
 
 def _prompts(source: Path) -> Iterator[tuple[str, str]]:
@@ -64,7 +66,10 @@ def _prompts(source: Path) -> Iterator[tuple[str, str]]:
     from streams.prompts.mine import NoSchemas, lines_of
 
     if source.suffix == ".txt":
-        yield str(source), source.read_text(encoding="utf-8")
+        try:
+            yield str(source), source.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise click.ClickException(f"{source} is no text in UTF-8") from None
         return
     stdin = click.get_binary_stream("stdin") if str(source) == "-" else None
     lines = enumerate(stdin, 1) if stdin else lines_of(source, lambda _: None)

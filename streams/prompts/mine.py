@@ -17,14 +17,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NoReturn, Protocol
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from connectors.dataset.files import DAMAGED
 from schemas import limits
-from schemas.errors import ConflictingDuplicate, InputError
+from schemas.errors import ConflictingDuplicate, InputError, UndecodableRecord
 from schemas.events import EvolutionEvent
 from schemas.ids import prompt_id_of_line, prompt_id_of_record
 from schemas.prompts import ClusterChangeKind, ClusteredStep, Moderation, Prompt
@@ -47,10 +48,10 @@ Advance = Callable[[int], None]
 
 
 class NoSchemas:
-    """A file of JSON lines knows no writers' schemas."""
+    """A file of JSON lines knows no writers' schemas: a line that begins as if it had one is no JSON, nothing more."""
 
-    def known(self, reference: str) -> None:  # noqa: ARG002  the port's signature
-        return None
+    def known(self, reference: str) -> NoReturn:  # noqa: ARG002  the port's signature
+        raise UndecodableRecord("decoding a line: it is not JSON in UTF-8")
 
 
 class Space(Protocol):
@@ -77,6 +78,9 @@ class Summary:
 
     def bad(self, line: int, problem: str) -> None:
         self.bad_lines += 1
+        self.problem(line, problem)
+
+    def problem(self, line: int, problem: str) -> None:
         if len(self.problems) < PROBLEMS_SHOWN_MAX:
             self.problems.append((line, problem))
 
@@ -115,7 +119,7 @@ class Miner:
                     steps = self._clustering.add(prompt, verdict, vector)
                 except ConflictingDuplicate as error:
                     self.summary.refused += 1
-                    self.summary.problems.append((prompt.offset, str(error)))
+                    self.summary.problem(prompt.offset, str(error))
                     continue
                 for step in steps:
                     yield from self._take(step)
@@ -185,12 +189,17 @@ class Miner:
             yield batch
 
     def _prompts(self, advance: Advance, *, report: bool) -> Iterator[tuple[int, Prompt]]:
-        for number, line in lines_of(self._path, advance):
-            try:
-                yield number, self._prompt(number, line)
-            except InputError as error:
-                if report:
-                    self.summary.bad(number, str(error))
+        number = 0
+        try:
+            for number, line in lines_of(self._path, advance):
+                try:
+                    yield number, self._prompt(number, line)
+                except InputError as error:
+                    if report:
+                        self.summary.bad(number, str(error))
+        except UndecodableRecord as damage:  # the file itself: what stands before is mined all the same
+            if report:
+                self.summary.bad(number + 1, str(damage))
 
     def _prompt(self, number: int, line: bytes) -> Prompt:
         record = Record("prompts", 0, number, limits.CREATED_AT_MS_MIN, None, line)
@@ -228,17 +237,23 @@ def lines_of(path: Path, advance: Advance) -> Iterator[tuple[int, bytes]]:
     """Yield (number from 1, line) of a file, plain or gzip; blank lines are skipped.
 
     `advance` is told how many bytes of the file on disk were read.
+
+    Raises:
+        UndecodableRecord: the file is not what gzip wrote, or ends early.
     """
     with path.open("rb") as raw:
         stream: Iterable[bytes] = _opened(raw, path)
         at = 0
-        for number, line in enumerate(stream, 1):
-            now = raw.tell()
-            if now > at:
-                advance(now - at)
-                at = now
-            if line.strip():
-                yield number, line
+        try:
+            for number, line in enumerate(stream, 1):
+                now = raw.tell()
+                if now > at:
+                    advance(now - at)
+                    at = now
+                if line.strip():
+                    yield number, line
+        except DAMAGED as error:
+            raise UndecodableRecord(f"the compressed file is damaged: {error}; what follows is lost") from error
 
 
 def _opened(raw: BinaryIO, path: Path) -> Iterable[bytes]:

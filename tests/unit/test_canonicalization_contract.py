@@ -80,3 +80,11 @@ def test_the_command_refuses_a_file_that_is_no_schema(tmp_path: Path) -> None:
     result = CliRunner().invoke(validate, [str(tmp_path / "other.json"), "-"], input="{}")
     assert result.exit_code == 1
     assert "is no schema of a template" in result.output
+
+
+def test_the_command_says_when_a_text_file_holds_no_text(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text(json.dumps(schema()))
+    (tmp_path / "prompt.txt").write_bytes(b"\xff\xfe\x00")
+    result = CliRunner().invoke(validate, [str(tmp_path / "schema.json"), str(tmp_path / "prompt.txt")])
+    assert result.exit_code == 1
+    assert "is no text in UTF-8" in result.output

@@ -121,3 +121,46 @@ def test_the_command_writes_both_files_and_says_whether_it_moderated(tmp_path: P
     ]  # fmt: skip
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert {tuple(row) for row in rows} == {("id", "cluster_id", "family_id", "template", "slots", "version", "raw")}
+
+
+@pytest.mark.parametrize("begins", [b"\x00\x00\x00\x00\x01", b"\xc3\x01aaaaaaaa", b"\xff\xfe", b"\x80"])
+def test_a_line_of_bytes_that_are_no_json_is_a_bad_line_and_no_more(tmp_path: Path, begins: bytes) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(begins + b" junk\n" + "\n".join(prompts(20)).encode())
+    miner, predictions = mined(path)
+    assert [line for line, _ in miner.summary.problems] == [1]
+    assert len(predictions) == 20
+
+
+def test_of_a_damaged_gzip_what_stands_before_the_damage_is_mined(tmp_path: Path) -> None:
+    path = a_file(tmp_path, prompts(400), "prompts.jsonl.gz")
+    path.write_bytes(path.read_bytes()[:-200])
+    miner, predictions = mined(path)
+    assert 0 < len(predictions) == miner.summary.prompts < 400
+    ((line, problem),) = miner.summary.problems
+    assert line == len(predictions) + 1
+    assert "damaged" in problem
+
+
+def test_problems_are_listed_up_to_a_limit(tmp_path: Path) -> None:
+    conflicts = [json.dumps({"id": "p4", "text": f"quite another text {n}"}) for n in range(50)]
+    miner, _ = mined(a_file(tmp_path, [*prompts(30), *conflicts]))
+    assert miner.summary.refused == 50
+    assert len(miner.summary.problems) == 20
+
+
+@pytest.mark.parametrize("option", ["--out", "--events"])
+def test_the_command_refuses_to_write_over_its_input(tmp_path: Path, option: str) -> None:
+    path = a_file(tmp_path, prompts(40))
+    before = path.read_bytes()
+    files = {"--out": "out.jsonl", "--events": "events.jsonl", option: "../" + tmp_path.name + "/" + path.name}
+    result = CliRunner().invoke(mine, [str(path), *(part for o, f in files.items() for part in (o, str(tmp_path / f)))])
+    assert result.exit_code == 2
+    assert "given twice" in result.output
+    assert path.read_bytes() == before
+
+
+def test_the_command_says_at_once_that_a_file_cannot_be_written(tmp_path: Path) -> None:
+    result = CliRunner().invoke(mine, [str(a_file(tmp_path, prompts(1))), "--out", str(tmp_path / "absent" / "out")])
+    assert result.exit_code == 1
+    assert "No such file or directory" in result.output
