@@ -57,6 +57,7 @@ class Run:
         start: int = 0,
         commit_interval_s: float = 0.01,
         store: Store | None = None,
+        turn: asyncio.Lock | None = None,
     ) -> None:
         self.producer = producer or RecordingProducer()
         self.failures: list[Exception] = []
@@ -70,6 +71,7 @@ class Run:
             observer=observer or NullObserver(),
             hold_s_min=0.001,
             store=store or NoStore(),
+            turn=turn or asyncio.Lock(),
         )
         self.session = Session(
             Stage("stage", TOPIC, handler, split, stage_records_max),

@@ -164,6 +164,8 @@ class Processing:
 
     async def _attempt(self, unit: UnitOfWork) -> Exception | None:
         """Run the handler; return its error, with everything it did undone."""
+        async with self._around.turn:
+            await asyncio.sleep(0)
         context = contextvars.copy_context()
         context.run(current_unit.set, unit)
         started_at = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,3 +44,6 @@ class Surroundings:
     hold_s_min: float = HOLD_SECONDS_MIN
     store: Store = field(default_factory=NoStore)
     new_producer: NewProducer = TransactionalProducer
+    # Held for one turn of the loop before a handler starts, so that handlers which compute start one a turn: heartbeats
+    # and commits of the others come between them, however many partitions have a backlog.
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
