@@ -122,11 +122,18 @@ def _orders(rows: Sequence[Shown]) -> str:
 def _of_logs(reports: Sequence[SetReport]) -> str:
     """Return the log lines of all systems as one table: they are few and alike."""
     systems = [report.name.partition("/")[2] for report in reports]
-    labels = list(dict.fromkeys(row.label for report in reports for row in report.rows))
     lines = []
-    for label in labels:
-        found = [row.result.scores for report in reports for row in report.rows if row.label == label]
-        mean = [sum(scores.get(name, 0.0) for scores in found) / len(found) for name in ("GA", "FGA", "PA")]
-        lines.append([label, *(f"{value:.3f}" for value in mean), *(f"{scores['GA']:.2f}" for scores in found)])
+    for method in dict.fromkeys(row.result.method for report in reports for row in report.rows):
+        rows = [[row.result for row in report.rows if row.result.method == method] for report in reports]
+        usual, best = [found[0] for found in rows], [found[-1] for found in rows]
+        if len({result.setting for result in usual}) == 1:
+            lines.append(_log_line(f"{method}, {usual[0].setting}", usual))
+        if usual != best or len({result.setting for result in best}) > 1:
+            lines.append(_log_line(f"{method}, best setting of each system", best))
     title = f"## loghub: 2,000 log lines of each of {len(systems)} systems, not prompts (the log parsers' home ground)"
     return title + "\n\n" + table(["method", "GA, mean", "FGA", "PA", *(f"GA {system}" for system in systems)], lines)
+
+
+def _log_line(label: str, results: Sequence[Result]) -> list[str]:
+    means = [sum(result.scores.get(name, 0.0) for result in results) / len(results) for name in ("GA", "FGA", "PA")]
+    return [label, *(f"{mean:.3f}" for mean in means), *(f"{result.scores['GA']:.2f}" for result in results)]
