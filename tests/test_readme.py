@@ -25,7 +25,7 @@ from streams.engine.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LINES_MAX = 500
+LINES_MAX = 560
 RUN_TIMEOUT_S = 60
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
