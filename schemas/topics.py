@@ -70,6 +70,7 @@ TEMPLATES = Topic(
 )
 REFINEMENTS = Topic("refinements", "tenant/cluster_id", "Refinement: JSON", True, -1, compacted=True, model=Refinement)
 DEAD_LETTERS = Topic("dead-letters", "as received", "the original bytes", True, 3 * DAY_MS)
+ERROR_HEADER_PREFIX = "__promptloom.errors."  # of the headers of a dead letter that say why it is one
 # What keeps a letter from being sent back twice. Kept longer than any letter, so that a mark outlives its letter.
 DEAD_LETTERS_REPLAYED = Topic(
     "dead-letters-replayed", "place and time of a letter", "where it was sent: JSON", False, 14 * DAY_MS, partitions=1

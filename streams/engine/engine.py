@@ -31,7 +31,7 @@ from aiokafka.errors import KafkaError
 from schemas.errors import ServiceError, ServiceRefused, ServiceUnavailable, SettingsInvalid
 from schemas.topics import Topic
 from streams.engine import app as faust_app
-from streams.engine.dead_letter import DeadLetters
+from streams.engine.dead_letter import HEADER_PREFIX_DEFAULT, DeadLetters
 from streams.engine.exactly_once.producer import TransactionalProducer
 from streams.engine.exactly_once.sessions import Sessions
 from streams.engine.exactly_once.stage import NewProducer, Stage, Surroundings
@@ -56,6 +56,7 @@ class Engine:
         partitions: int,
         state_folder: Path | None = None,
         dead_letters: str = "dead-letters",
+        dead_letter_header_prefix: str = HEADER_PREFIX_DEFAULT,
         observer: Observer | None = None,
         new_producer: NewProducer = TransactionalProducer,
     ) -> None:
@@ -68,6 +69,7 @@ class Engine:
         self._partitions = partitions
         self._connection = connection
         self._dead_letters = dead_letters
+        self._header_prefix = dead_letter_header_prefix
         self._observer = observer or NullObserver()
         self._new_producer = new_producer
         self._stages: dict[str, Stage] = {}  # by topic
@@ -165,7 +167,7 @@ class Engine:
     async def running(self) -> AsyncIterator[None]:
         """Work while the context is open; leaving it stops as `run` does."""
         self._loop = asyncio.get_running_loop()
-        dead_letters = DeadLetters(self._dead_letters, await self._check_topics())
+        dead_letters = DeadLetters(self._dead_letters, await self._check_topics(), self._header_prefix)
         tables = list(self._tables.values())
         store = await self._open_store()
         sessions = self._sessions = self._new_sessions(dead_letters, tables, store)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 
 from schemas.errors import PromptloomError
-from streams.engine.dead_letter import HEADER_PREFIX
+from streams.engine.dead_letter import HEADER_PREFIX_DEFAULT
 from streams.engine.ports import Headers, Record
 
 PLACE = re.compile(r"(?:(?P<topic>.+)-)?(?P<partition>\d{1,10})-(?P<offset>\d{1,18})")
@@ -77,12 +77,15 @@ class DeadLetter:
         return (self.record.key or b"").decode("utf-8", "replace")
 
 
-def read(record: Record) -> DeadLetter:
-    """Return a record of the dead letters as a letter; whatever its headers lack stays empty."""
+def read(record: Record, header_prefix: str = HEADER_PREFIX_DEFAULT) -> DeadLetter:
+    """Return a record of the dead letters as a letter; whatever its headers lack stays empty.
+
+    `header_prefix` is the one the letters were written with.
+    """
     said = {
-        name.removeprefix(HEADER_PREFIX): (value or b"").decode("utf-8", "replace")
+        name.removeprefix(header_prefix): (value or b"").decode("utf-8", "replace")
         for name, value in record.headers
-        if name.startswith(HEADER_PREFIX)
+        if name.startswith(header_prefix)
     }
     origin = place(f"{said.get('topic', '')}-{said.get('partition', '')}-{said.get('offset', '')}")
     length = said.get("value_bytes", "")
@@ -92,7 +95,7 @@ def read(record: Record) -> DeadLetter:
         error=said.get("exception", ""),
         message=said.get("message", ""),
         origin=origin if origin is not None and origin.topic else None,
-        headers=tuple((name, value) for name, value in record.headers if not name.startswith(HEADER_PREFIX)),
+        headers=tuple((name, value) for name, value in record.headers if not name.startswith(header_prefix)),
         value_bytes=int(length) if length.isdecimal() else len(record.value or b""),
     )
 

@@ -109,7 +109,7 @@ class DeadLetterBox:
         """
         with _explained("reading the dead letters", self._kafka):
             for record in _to_the_end(self._consumer, topics.DEAD_LETTERS.name, filters.after_ms):
-                letter = letters.read(record)
+                letter = letters.read(record, topics.ERROR_HEADER_PREFIX)
                 if filters.passes(letter):
                     yield letter
 

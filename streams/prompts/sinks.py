@@ -20,7 +20,7 @@ from connectors.kafka.schema_topic import SchemaTopic
 from connectors.postgres.sink import PostgresSink
 from connectors.qdrant.points import Points
 from connectors.qdrant.sink import QdrantSink
-from schemas.topics import DEAD_LETTERS, PROMPTS_EMBEDDED
+from schemas.topics import DEAD_LETTERS, ERROR_HEADER_PREFIX, PROMPTS_EMBEDDED
 from streams.engine.dead_letter import DeadLetters
 from streams.engine.ports import Record
 from streams.engine.settings import Settings
@@ -122,7 +122,7 @@ class Sinks:
     ) -> None:
         configuration = aiokafka_configuration(self._settings.kafka)
         dead_letters = DeadLetterProducer(
-            configuration, DeadLetters(DEAD_LETTERS.name, self._settings.kafka.partitions)
+            configuration, DeadLetters(DEAD_LETTERS.name, self._settings.kafka.partitions, ERROR_HEADER_PREFIX)
         )
         async with consumer(configuration) as client:
             sink = Sink(

@@ -23,7 +23,7 @@ from connectors.kafka.schema_lookup import SchemaLookup
 from connectors.kafka.schema_topic import SchemaTopic
 from connectors.moderators import MODERATORS
 from connectors.portkey.chat import PortkeyChat
-from schemas.topics import DEAD_LETTERS, PROMPTS, TOPICS
+from schemas.topics import DEAD_LETTERS, ERROR_HEADER_PREFIX, PROMPTS, TOPICS
 from streams.engine import frames, health
 from streams.engine.engine import Engine
 from streams.engine.exactly_once.producer import TransactionalProducer
@@ -80,6 +80,7 @@ def build(
         partitions=settings.kafka.partitions,
         state_folder=settings.data_dir.expanduser() / "state",
         dead_letters=DEAD_LETTERS.name,
+        dead_letter_header_prefix=ERROR_HEADER_PREFIX,
         observer=observer,
         new_producer=new_producer,
     )

@@ -25,6 +25,7 @@ from schemas.prompts import (
 )
 from schemas.topics import (
     DEAD_LETTERS,
+    ERROR_HEADER_PREFIX,
     EVOLUTION_EVENTS,
     PROMPTS,
     PROMPTS_CANONICALIZED,
@@ -35,7 +36,6 @@ from schemas.topics import (
     TEMPLATES,
 )
 from streams.engine import frames
-from streams.engine.dead_letter import HEADER_PREFIX
 from streams.engine.ports import Record
 from tests.chaos.harvest import Harvest
 from tests.chaos.load import NUMBER_HEADER
@@ -254,7 +254,7 @@ def _templates(published: Iterable[Published]) -> Iterable[Statement]:
 
 def _letters(published: Iterable[Published]) -> Iterable[Statement]:
     for each in published:
-        said = {name.removeprefix(HEADER_PREFIX): text.decode() for name, text in each.headers}
+        said = {name.removeprefix(ERROR_HEADER_PREFIX): text.decode() for name, text in each.headers}
         place = said["stage"], said["topic"], int(said["partition"]), int(said["offset"])
         yield Statement(place, place, (said["exception"], each.value))
 

@@ -14,6 +14,7 @@ import pytest
 from schemas.prompts import CanonicalizedFrame, ClusteredFrame, EmbeddedFrame, SlotStatistics
 from schemas.topics import (
     DEAD_LETTERS,
+    ERROR_HEADER_PREFIX,
     EVOLUTION_EVENTS,
     PROMPTS,
     PROMPTS_CANONICALIZED,
@@ -55,7 +56,7 @@ def run() -> Run:
     publish(recorded, first, {PROMPTS_EMBEDDED.name, PROMPTS_REJECTED.name})
     expected = asyncio.run(oracle.undisturbed(oracle.attached(settings, poison=True), recorded, seed=2))
     publish(recorded, expected, set(checks.STATEMENTS) - {PROMPTS_EMBEDDED.name, PROMPTS_REJECTED.name})
-    letters = DeadLetters(DEAD_LETTERS.name, PARTITIONS)
+    letters = DeadLetters(DEAD_LETTERS.name, PARTITIONS, ERROR_HEADER_PREFIX)
     for each in expected.letters:
         letter = letters.letter(each.record, each.error, each.stage)
         add(recorded, letter.topic, letter.partition, letter.key, letter.value, letter.headers)

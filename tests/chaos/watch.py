@@ -19,9 +19,8 @@ import psycopg
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from schemas.prompts import CanonicalizedFrame
-from schemas.topics import DEAD_LETTERS, PROMPTS_CANONICALIZED, PROMPTS_REJECTED
+from schemas.topics import DEAD_LETTERS, ERROR_HEADER_PREFIX, PROMPTS_CANONICALIZED, PROMPTS_REJECTED
 from streams.engine import frames
-from streams.engine.dead_letter import HEADER_PREFIX
 
 Side = Literal["stream", "catalogue"]
 Place = tuple[int, int]  # partition and offset of a record in `prompts`
@@ -125,7 +124,7 @@ def sources_of(topic: str, value: bytes, headers: Iterable[tuple[str, bytes]]) -
     if topic == PROMPTS_REJECTED.name:
         rejection = orjson.loads(value)
         return [(rejection["partition"], rejection["offset"])]
-    said = {name.removeprefix(HEADER_PREFIX): text for name, text in headers}
+    said = {name.removeprefix(ERROR_HEADER_PREFIX): text for name, text in headers}
     return [(int(said["partition"]), int(said["offset"]))] if said.get("topic") == b"prompts" else []
 
 

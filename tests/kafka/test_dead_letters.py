@@ -19,7 +19,7 @@ from connectors.kafka.admin import Admin
 from connectors.kafka.client import confluent_configuration
 from schemas.errors import InvalidPrompt, ServiceUnavailable
 from schemas.limits import RECORD_BYTES_MAX
-from schemas.topics import DEAD_LETTERS, EVOLUTION_EVENTS, PROMPTS, PROMPTS_CANONICALIZED, TOPICS
+from schemas.topics import DEAD_LETTERS, ERROR_HEADER_PREFIX, EVOLUTION_EVENTS, PROMPTS, PROMPTS_CANONICALIZED, TOPICS
 from streams.cli.dead_letters import dead_letters
 from streams.engine.dead_letter import DeadLetters
 from streams.engine.ports import Record
@@ -40,7 +40,7 @@ class Box:
         self.kafka = confluent_configuration(KafkaSettings(bootstrap_servers=bootstrap))
         admin = Admin(KafkaSettings(bootstrap_servers=bootstrap))
         admin.create(TOPICS, partitions=8, replication_factor=1)
-        self._letters = DeadLetters(DEAD_LETTERS.name, 8)
+        self._letters = DeadLetters(DEAD_LETTERS.name, 8, ERROR_HEADER_PREFIX)
         self._producer = Producer(self.kafka)
         self._offset = int(time.time() * 1000)  # of the record a letter was made of: no two tests share one
         monkeypatch.setenv("PROMPTLOOM_KAFKA__BOOTSTRAP_SERVERS", bootstrap)

@@ -123,7 +123,7 @@ async def test_poison_and_oversized_results_are_dead_lettered_and_the_rest_passe
         found = await asyncio.to_thread(chain.read, "out", enough=lambda messages: len(messages) >= 98)
         letters = await asyncio.to_thread(chain.read, "dead-letters", enough=lambda messages: len(messages) >= 2)
     assert sorted(int(message.value() or b"") for message in found) == [*range(7), *range(8, 11), *range(12, 100)]
-    said = {dict(letter.headers() or ())["__promptloom.errors.exception"]: letter.value() for letter in letters}
+    said = {dict(letter.headers() or ())["__errors.exception"]: letter.value() for letter in letters}
     assert said == {
         b"RecordTooLarge": b'{"id":7,"key":"k7"}',
         b"ValueError": b'{"id":11,"key":"k11"}',

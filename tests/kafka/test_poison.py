@@ -23,7 +23,14 @@ from connectors.kafka.client import aiokafka_configuration, confluent_configurat
 from infra.embedded import start
 from schemas.errors import ServiceUnavailable
 from schemas.prompts import CanonicalizedFrame, ClusteredFrame, ClusteredStep
-from schemas.topics import DEAD_LETTERS, PROMPTS, PROMPTS_CANONICALIZED, PROMPTS_CLUSTERED, PROMPTS_EMBEDDED
+from schemas.topics import (
+    DEAD_LETTERS,
+    ERROR_HEADER_PREFIX,
+    PROMPTS,
+    PROMPTS_CANONICALIZED,
+    PROMPTS_CLUSTERED,
+    PROMPTS_EMBEDDED,
+)
 from streams.engine import frames
 from streams.engine.engine import Engine
 from streams.engine.metrics import Metrics
@@ -80,6 +87,7 @@ async def stumbling(settings: Settings, metrics: Metrics, seed: int) -> AsyncIte
         aiokafka_configuration(settings.kafka),
         partitions=settings.kafka.partitions,
         dead_letters=DEAD_LETTERS.name,
+        dead_letter_header_prefix=ERROR_HEADER_PREFIX,
         observer=metrics,
     )
     stumbler = Stumbling(engine, seed)

@@ -126,8 +126,8 @@ async def test_a_piece_is_refused_with_the_error_of_its_own_and_the_place_it_cam
     run = Run(handle, [b"[-2, 5, -1]"], split=pieces)
     await run.through(1)
     letters = [dict(sent.headers) for sent in run.producer.sent if sent.topic == "dead-letters"]
-    assert [letter["__promptloom.errors.exception"] for letter in letters] == [b"RecordTooLarge", b"ValueError"]
-    assert {letter["__promptloom.errors.topic"] for letter in letters} == {b"origin"}
+    assert [letter["__errors.exception"] for letter in letters] == [b"RecordTooLarge", b"ValueError"]
+    assert {letter["__errors.topic"] for letter in letters} == {b"origin"}
 
 
 async def test_what_only_fails_together_passes_in_pieces() -> None:

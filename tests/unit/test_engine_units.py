@@ -116,12 +116,12 @@ def test_a_dead_letter_keeps_the_record_and_says_why() -> None:
     assert (letter.topic, letter.partition, letter.key, letter.value) == ("dead-letters", 1, b"k", b"\xff")
     assert dict(letter.headers) == {
         "ce_id": b"1",
-        "__promptloom.errors.stage": b"moderation",
-        "__promptloom.errors.exception": b"InvalidPrompt",
-        "__promptloom.errors.message": b"text is missing",
-        "__promptloom.errors.topic": b"prompts",
-        "__promptloom.errors.partition": b"3",
-        "__promptloom.errors.offset": b"7",
+        "__errors.stage": b"moderation",
+        "__errors.exception": b"InvalidPrompt",
+        "__errors.message": b"text is missing",
+        "__errors.topic": b"prompts",
+        "__errors.partition": b"3",
+        "__errors.offset": b"7",
     }
 
 
@@ -139,14 +139,14 @@ def test_a_dead_letter_does_not_quote_what_it_could_not_handle() -> None:
         float("my secret prompt")
     except ValueError as error:
         letter = DEAD_LETTERS.letter(a_record(), error, "clustering")
-    assert b"secret" not in (dict(letter.headers)["__promptloom.errors.message"] or b"")
+    assert b"secret" not in (dict(letter.headers)["__errors.message"] or b"")
 
 
 def test_a_dead_letter_that_fails_again_has_one_set_of_error_headers() -> None:
     first = DEAD_LETTERS.letter(a_record(), InvalidPrompt("first"), "moderation")
     again = DEAD_LETTERS.letter(a_record(headers=first.headers), InvalidPrompt("second"), "moderation")
     assert len(again.headers) == len(first.headers)
-    assert dict(again.headers)["__promptloom.errors.message"] == b"second"
+    assert dict(again.headers)["__errors.message"] == b"second"
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,17 @@ def test_a_value_that_was_cut_is_known_by_its_length() -> None:
     assert (letter.cut, letter.value_bytes) == (True, RECORD_BYTES_MAX)
 
 
-@pytest.mark.parametrize(
-    "headers", [(), (("__promptloom.errors.offset", b"x"),), (("__promptloom.errors.topic", b""),)]
-)
+def test_headers_begin_as_the_app_says_and_others_are_its_own() -> None:
+    record = Record(
+        "prompts", 3, 204, 0, None, b"", (("__errors.stage", b"mine"), ("app-stage", b"of an earlier life"))
+    )
+    letter = DeadLetters("dead-letters", 8, "app-").letter(record, InvalidPrompt("too long"), "moderation")
+    found = read(Record(letter.topic, 0, 1, 0, None, None, letter.headers), "app-")
+    assert (found.stage, found.origin) == ("moderation", Place("prompts", 3, 204))
+    assert found.headers == came[:1]
+
+
+@pytest.mark.parametrize("headers", [(), (("__errors.offset", b"x"),), (("__errors.topic", b""),)])
 def test_a_record_that_is_no_letter_is_read_all_the_same(headers: tuple[tuple[str, bytes], ...]) -> None:
     letter = read(Record("dead-letters", 0, 1, 0, None, None, headers))
     assert (letter.origin, letter.stage, letter.tenant) == (None, "", "")
