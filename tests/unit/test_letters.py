@@ -42,9 +42,8 @@ def test_a_value_that_was_cut_is_known_by_its_length() -> None:
 
 
 def test_headers_begin_as_the_app_says_and_others_are_its_own() -> None:
-    record = Record(
-        "prompts", 3, 204, 0, None, b"", (("__errors.stage", b"mine"), ("app-stage", b"of an earlier life"))
-    )
+    came = (("__errors.stage", b"mine"), ("app-stage", b"of an earlier life"))
+    record = Record("prompts", 3, 204, 0, None, b"", came)
     letter = DeadLetters("dead-letters", 8, "app-").letter(record, InvalidPrompt("too long"), "moderation")
     found = read(Record(letter.topic, 0, 1, 0, None, None, letter.headers), "app-")
     assert (found.stage, found.origin) == ("moderation", Place("prompts", 3, 204))
