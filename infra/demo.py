@@ -31,8 +31,8 @@ from infra.embedded.jars import kafka_version
 from infra.local import LocalPipeline, environment_of
 from schemas.errors import EmbeddedServiceFailed, PromptloomError
 from schemas.topics import DEAD_LETTERS, TOPICS
-from streams.engine.settings import Settings
 from streams.prompts.replay import FileProgress, Options, replay
+from streams.settings import Settings
 
 FOLDER = "demo"  # in the data folder
 STEADY_FILES = 2  # the last files, a few hundred prompts

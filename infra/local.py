@@ -17,7 +17,7 @@ from types import TracebackType
 
 from infra.embedded.processes import Child, alive, spawn
 from schemas.errors import PromptloomError
-from streams.engine.settings import Settings
+from streams.settings import Settings
 
 STOP_GRACE_S = 20.0
 LOG_LINES_SHOWN = 15

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from infra.embedded import Addresses, start
-from streams.engine.settings import load
+from streams.settings import load
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from schemas.events import EvolutionEvent, EvolutionType
 from schemas.prompts import PromptSubmitted
 from schemas.topics import EVOLUTION_EVENTS, PROMPTS, TOPICS
 from streams.cli import promptloom
-from streams.engine.settings import Settings
+from streams.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

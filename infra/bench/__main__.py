@@ -24,7 +24,7 @@ from infra.bench.measure import Plan, Result, measure
 from infra.bench.pipelines import baseline, promptloom
 from infra.embedded import start
 from schemas.errors import PromptloomError
-from streams.engine.settings import Settings, load
+from streams.settings import Settings, load
 
 WARM_UP_PROMPTS = 500
 STEADY_PER_SECOND = 100.0

@@ -33,7 +33,8 @@ from streams.engine.engine import Engine
 from streams.engine.exactly_once.producer import TransactionalProducer
 from streams.engine.exactly_once.stage import NewProducer
 from streams.engine.ports import NullObserver, Unit
-from streams.engine.settings import EngineSettings, KafkaSettings, load
+from streams.engine.settings import EngineSettings
+from streams.settings import KafkaSettings, load
 
 PARTITIONS = 4
 KEYS = 500

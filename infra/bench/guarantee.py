@@ -38,7 +38,7 @@ from schemas import topics
 from schemas.errors import PromptloomError, ServiceUnavailable
 from schemas.prompts import CanonicalizedFrame, ClusteredFrame, EmbeddedFrame, ModeratedFrame
 from streams.engine import frames, logs
-from streams.engine.settings import Settings, load
+from streams.settings import Settings, load
 
 READ_TIMEOUT_S = 20.0
 AT_LEAST_ONCE, EXACTLY_ONCE = "at least once", "exactly once"

@@ -27,7 +27,7 @@ from schemas.topics import Topic
 from streams.engine.exactly_once.hanging import HangingTransactions
 from streams.engine.exactly_once.producer import TransactionalProducer
 from streams.engine.exactly_once.unit import Outgoing
-from streams.engine.settings import KafkaSettings, load
+from streams.settings import KafkaSettings, load
 
 TOPICS = ("one", "two", "three")
 SOURCE = "source"

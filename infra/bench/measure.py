@@ -27,7 +27,7 @@ from psycopg import sql
 from infra.bench.load import Source, Submission, send
 from infra.bench.pipelines import Running
 from schemas.errors import PromptloomError
-from streams.engine.settings import Settings
+from streams.settings import Settings
 
 STALLED_S = 90.0  # no new row for so long: it will not finish; a worker's start is well within
 POLL_INTERVAL_S = 0.1

@@ -22,7 +22,7 @@ from infra.embedded import ports
 from infra.embedded.processes import Child, alive, spawn
 from infra.local import ChildEnded, LocalPipeline, environment_of
 from schemas.topics import DAY_MS, PROMPTS, TOPICS, Topic
-from streams.engine.settings import Settings
+from streams.settings import Settings
 
 STOP_GRACE_S = 20.0
 LOG_LINES_SHOWN = 15

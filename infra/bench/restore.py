@@ -43,13 +43,14 @@ from schemas.topics import PARTITIONS_DEFAULT, PROMPTS_CLUSTERED, PROMPTS_EMBEDD
 from streams.engine.engine import Engine
 from streams.engine.partitioning import partition_of
 from streams.engine.ports import Unit
-from streams.engine.settings import EngineSettings, KafkaSettings, Settings, load
+from streams.engine.settings import EngineSettings
 from streams.engine.tables import FORMAT_HEADER
 from streams.prompts.canonicalization import logic as canonicalization
 from streams.prompts.canonicalization import rows as canonicalization_rows
 from streams.prompts.clustering import logic as clustering
 from streams.prompts.clustering import rows as clustering_rows
 from streams.prompts.clustering.policy import Policy
+from streams.settings import KafkaSettings, Settings, load
 
 SOURCE_FILE = "support.jsonl"
 TENANT = "sampled"

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from infra.embedded.services import Addresses, remembered
 from schemas.errors import EmbeddedServiceFailed
-from streams.engine.settings import Settings
+from streams.settings import Settings
 
 
 def resolve(settings: Settings, *, kafka: bool = True, postgres: bool = True) -> Settings:

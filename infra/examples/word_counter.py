@@ -27,7 +27,8 @@ from schemas.topics import DAY_MS, Topic
 from streams.engine.engine import Engine
 from streams.engine.partitioning import partition_of
 from streams.engine.ports import NullObserver, Unit
-from streams.engine.settings import EngineSettings, KafkaSettings, load
+from streams.engine.settings import EngineSettings
+from streams.settings import KafkaSettings, load
 
 PARTITIONS = 4
 WORD = re.compile(r"\w+")

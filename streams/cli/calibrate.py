@@ -35,10 +35,10 @@ def calibrate(source: Path | None, tenant: str, limit: int, *, dry_run: bool) ->
     FILE holds JSON lines with `text` or `messages` (plain or .gz). Without it the newest prompts of the
     catalogue are taken. Workers and `promptloom mine` apply what is stored when they start.
     """
-    from streams.engine.settings import load
     from streams.prompts.calibrated import measured, path_of, store
     from streams.prompts.clustering.policy import Policy
     from streams.prompts.worker import embedder_of
+    from streams.settings import load
 
     settings = load()
     embedder = embedder_of(settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streams.engine.settings import Settings, load
+from streams.settings import Settings, load
 
 
 def located_settings(*, kafka: bool = True, postgres: bool = True) -> Settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from streams.engine import settings
+from streams import settings
 
 
 @click.group()

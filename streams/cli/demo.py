@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from connectors.postgres.reader import Cluster, Event
     from infra.demo import Outcome, Progress
-    from streams.engine.settings import Settings
+    from streams.settings import Settings
 
 TEMPLATES_SHOWN = 10
 EVENTS_SHOWN = 6
@@ -36,7 +36,7 @@ def demo(keep: bool, report: Path | None) -> None:
 
     from infra import demo as running
     from streams.cli.render import console as plain_console
-    from streams.engine.settings import load
+    from streams.settings import load
 
     console = plain_console()
     started = time.monotonic()

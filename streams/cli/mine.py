@@ -28,9 +28,9 @@ def mine(source: Path, out: Path, events: Path | None, *, moderate: bool, quiet:
     one to read every prompt with the final templates. Nothing is moderated unless --moderate is given.
     """
     from connectors.embedders.wordllama import WordllamaEmbedder
-    from streams.engine.settings import load
     from streams.prompts.calibrated import policy_of
     from streams.prompts.mine import Miner, event_line, json_line
+    from streams.settings import load
 
     _check_apart([source, out, *([events] if events else [])])
     settings = load()
@@ -71,8 +71,8 @@ def _writable(path: Path) -> BinaryIO:
 def _judge() -> Callable[[list[Prompt]], list[Moderation]]:
     """Return the moderation stage as a function, with the thresholds of the settings."""
     from connectors.moderators.offline import OfflineModerator
-    from streams.engine.settings import load
     from streams.prompts.moderation.logic import Policy, verdict
+    from streams.settings import load
 
     settings = load().moderation
     moderator = OfflineModerator()

@@ -38,9 +38,9 @@ def replay(path: Path | None, rate: float | None, tenant: str, resume: bool, lim
     from connectors.dataset import find, shipped
     from connectors.kafka.client import confluent_configuration
     from infra.embedded.addresses import resolve
-    from streams.engine.settings import load
     from streams.prompts.replay import Options
     from streams.prompts.replay import replay as send
+    from streams.settings import load
 
     settings = resolve(load(), postgres=False)
     files = find(path or shipped(), encoding=encoding)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from infra.embedded.service import Service
-    from streams.engine.settings import Settings
+    from streams.settings import Settings
 
 EXIT_NOT_RUNNING = 3  # as `systemctl status` does
 
@@ -21,7 +21,7 @@ EXIT_NOT_RUNNING = 3  # as `systemctl status` does
 def up() -> None:
     """Start the embedded Kafka broker and PostgreSQL, or find them running; they stay until `down`."""
     from infra import embedded
-    from streams.engine.settings import load
+    from streams.settings import load
 
     settings = load()
     services = embedded.up(settings.data_dir, settings.cache_dir)
@@ -43,7 +43,7 @@ def up() -> None:
 def down() -> None:
     """Stop the embedded services; their data stay."""
     from infra import embedded
-    from streams.engine.settings import load
+    from streams.settings import load
 
     settings = load()
     stopped = embedded.down(settings.data_dir, settings.cache_dir)
@@ -65,7 +65,7 @@ def status(*, as_json: bool, dsn: bool, bootstrap: bool) -> None:
     Exit code 0 when both run, 3 when not.
     """
     from infra import embedded
-    from streams.engine.settings import load
+    from streams.settings import load
 
     settings = load()
     if dsn:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from streams.engine.settings import Settings
+    from streams.settings import Settings
 
 
 @click.command()
@@ -25,8 +25,8 @@ def sink(only: str | None, skip_expired: bool) -> None:
     from infra import migrations
     from infra.embedded.addresses import resolve
     from streams.engine import logs
-    from streams.engine.settings import load
     from streams.prompts.sinks import NAMES, POSTGRES, QDRANT
+    from streams.settings import load
 
     names = (only,) if only else NAMES
     settings = load()
@@ -47,7 +47,7 @@ def migrate(down_to: str | None) -> None:
     """Bring the database's tables to the newest revision, or down to an older one."""
     from infra import migrations
     from infra.embedded.addresses import resolve
-    from streams.engine.settings import load
+    from streams.settings import load
 
     dsn = resolve(load(), kafka=False).postgres.dsn.get_secret_value()
     before = migrations.current(dsn)

@@ -12,7 +12,7 @@ from schemas.topics import PROMPTS, TOPICS, Topic
 
 if TYPE_CHECKING:
     from connectors.kafka.admin import Admin, TopicState
-    from streams.engine.settings import Settings
+    from streams.settings import Settings
 
 KEPT_FOR_GOOD_MS = -1
 TOPIC_NAME = click.Choice([topic.name for topic in TOPICS])

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from streams.engine.settings import Settings
     from streams.engine.supervisor import Command
+    from streams.settings import Settings
 
 PROCESSES_MAX = 64  # of one machine; more than partitions are idle anyway
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import SettingsInvalid
-from streams.engine.settings import Settings
 from streams.prompts.calibration.logic import Calibration, calibrate
 from streams.prompts.clustering.policy import Policy
 from streams.prompts.mine import Advance, Encode, Miner, Space, Summary
+from streams.settings import Settings
 
 FILE_NAME = "calibration.json"
 STRUCTURE_ALONE = Policy(meaning_min=2.0)  # no cosine reaches it: the groups must not depend on what is measured

@@ -23,10 +23,10 @@ from connectors.qdrant.sink import QdrantSink
 from schemas.topics import DEAD_LETTERS, ERROR_HEADER_PREFIX, PROMPTS_EMBEDDED
 from streams.engine.dead_letter import DeadLetters
 from streams.engine.ports import Record
-from streams.engine.settings import Settings
 from streams.engine.sink import Sink, SinkObserver, Store, first_record
 from streams.engine.sink_clients import DeadLetterProducer, consumer
 from streams.prompts import postgres_rows, qdrant_points
+from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from streams.engine.settings import load
+from streams.settings import load
 from tests.chaos import report
 from tests.chaos.replay import replay
 from tests.chaos.scenarios import LONG, Scenario

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from connectors.moderators.portkey import CATEGORIES
-from streams.engine.settings import EmbeddingSettings, ModerationSettings, PortkeySettings
+from streams.settings import EmbeddingSettings, ModerationSettings, PortkeySettings
 from tests.chaos.load import STRICT
 from tests.chaos.poison import FOR_GATEWAY
 from tests.stub_gateway import SILENCE, Answer, StubGateway, embeddings, moderations

@@ -30,12 +30,12 @@ from schemas.topics import (
     PROMPTS_REJECTED,
 )
 from streams.engine.ports import Piece, Record
-from streams.engine.settings import Settings
 from streams.prompts import ingest, topology
 from streams.prompts.canonicalization.logic import Policy as CanonicalizationPolicy
 from streams.prompts.clustering.policy import Policy as ClusteringPolicy
 from streams.prompts.moderation.logic import Policy as ModerationPolicy
 from streams.prompts.worker import embedder_of, moderator_of
+from streams.settings import Settings
 from tests.chaos.harvest import Harvest
 from tests.chaos.poison import plugged
 from tests.fakes import DeadLetter, FakeEngine, FakeTable, FakeUnit, NoSchemas, Sent

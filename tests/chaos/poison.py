@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from streams.engine import health, logs
 from streams.engine.metrics import Metrics
 from streams.engine.ports import Embedder, Moderator
-from streams.engine.settings import Settings, load
 from streams.prompts import topology
 from streams.prompts.worker import build, embedder_of, moderator_of, prepare
+from streams.settings import Settings, load
 
 FOR_MODERATOR = "Explain why the moderator stumbles"
 FOR_EMBEDDER = "Explain why the embedder stumbles"

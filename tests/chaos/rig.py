@@ -26,15 +26,8 @@ from infra.embedded import Services, start
 from infra.embedded.kafka import Kafka
 from infra.embedded.postgres import Postgres
 from schemas.topics import TOPICS
-from streams.engine.settings import (
-    EngineSettings,
-    KafkaSettings,
-    ModerationSettings,
-    PostgresSettings,
-    QdrantSettings,
-    Settings,
-    load,
-)
+from streams.engine.settings import EngineSettings
+from streams.settings import KafkaSettings, ModerationSettings, PostgresSettings, QdrantSettings, Settings, load
 from tests.chaos import clock, oracle
 from tests.chaos.fleet import Fleet
 from tests.chaos.gateway import Gateway
@@ -146,7 +139,7 @@ def settings_of(folder: Path, services: Services, conditions: Conditions, gatewa
             "postgres": PostgresSettings(dsn=SecretStr(found.postgres_dsn)),
             "qdrant": QdrantSettings(enabled=False),
             "moderation": ModerationSettings(tenants={STRICT: {"all": 0.0}}),
-            "engine": EngineSettings(session_timeout_s=conditions.session_timeout_s),
+            "engine": EngineSettings(app_id="promptloom", session_timeout_s=conditions.session_timeout_s),
             **(gateway.sections() if conditions.gateway else {}),
             **conditions.sections,
         }

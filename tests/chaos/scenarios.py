@@ -75,7 +75,9 @@ LONG: tuple[Scenario, ...] = (
             *(StateDeleted(), StateOutdated(), DiskFull(), ChangelogsCompacted()),
         ),
         after=(RowsOfAnotherVersion(),),
-        conditions=Conditions(own_clock=True, sections={"engine": EngineSettings(store="rocksdb")}),
+        conditions=Conditions(
+            own_clock=True, sections={"engine": EngineSettings(app_id="promptloom", store="rocksdb")}
+        ),
     ),
 )
 

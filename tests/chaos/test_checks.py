@@ -26,7 +26,7 @@ from schemas.topics import (
 from streams.engine import frames
 from streams.engine.dead_letter import DeadLetters
 from streams.engine.ports import Record
-from streams.engine.settings import KafkaSettings, ModerationSettings, Settings
+from streams.settings import KafkaSettings, ModerationSettings, Settings
 from tests.chaos import checks, oracle
 from tests.chaos.harvest import Harvest
 from tests.chaos.load import NUMBER_HEADER, STRICT, submissions

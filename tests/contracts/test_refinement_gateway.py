@@ -14,9 +14,9 @@ from connectors.portkey.chat import PortkeyChat
 from schemas.errors import ServiceRateLimited, ServiceRefused, ServiceUnavailable
 from schemas.refinements import Refinement
 from streams.engine.refusals import PROBE
-from streams.engine.settings import load
 from streams.prompts.refinement import agent, logic
 from streams.prompts.worker import language_model_of
+from streams.settings import load
 from tests.fakes import FakeEngine, FakeUnit
 from tests.sink_records import A, B, a_version, an_event, event_record
 from tests.stub_gateway import SILENCE, StubGateway, completion

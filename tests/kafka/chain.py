@@ -29,7 +29,8 @@ from connectors.kafka.client import aiokafka_configuration
 from schemas.topics import Topic
 from streams.engine.engine import Engine
 from streams.engine.ports import Unit
-from streams.engine.settings import EngineSettings, KafkaSettings
+from streams.engine.settings import EngineSettings
+from streams.settings import KafkaSettings
 
 PARTITIONS = 4
 KEYS = 50

@@ -29,7 +29,7 @@ from infra.local import LocalPipeline, environment_of
 from schemas.prompts import CanonicalizedFrame
 from schemas.topics import DEAD_LETTERS, EVOLUTION_EVENTS, PROMPTS, PROMPTS_CANONICALIZED, PROMPTS_REJECTED, TOPICS
 from streams.engine import frames
-from streams.engine.settings import Settings, load
+from streams.settings import Settings, load
 
 PARTITIONS = 2  # few, because each costs the broker files and the worker a session; more than one, so that it matters
 WITHIN_S = 90.0  # the longest any wait of these tests may take on a busy machine

@@ -23,8 +23,8 @@ from schemas.topics import DEAD_LETTERS, ERROR_HEADER_PREFIX, EVOLUTION_EVENTS, 
 from streams.cli.dead_letters import dead_letters
 from streams.engine.dead_letter import DeadLetters
 from streams.engine.ports import Record
-from streams.engine.settings import KafkaSettings
 from streams.prompts.dead_letters import NoSuchLetter
+from streams.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
 

@@ -24,7 +24,7 @@ from infra.embedded.postgres import Postgres
 from infra.embedded.processes import alive, spawn, wait_until
 from schemas.errors import EmbeddedServiceFailed
 from streams.cli import promptloom
-from streams.engine.settings import load
+from streams.settings import load
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 TOPIC = "kept"
@@ -183,7 +183,7 @@ def test_a_database_ends_with_the_process_that_started_it_and_its_data_recover(t
 import time
 from pathlib import Path
 from infra import embedded
-from streams.engine.settings import load
+from streams.settings import load
 services = embedded.start(Path({str(tmp_path)!r}), load().cache_dir, kafka=False)
 print(services.postgres.child.identity.pid, flush=True)
 time.sleep(300)

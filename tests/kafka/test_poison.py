@@ -35,13 +35,13 @@ from streams.engine import frames
 from streams.engine.engine import Engine
 from streams.engine.metrics import Metrics
 from streams.engine.ports import Handler, Record, Split, StateView, Table, Unit
-from streams.engine.settings import Settings, load
 from streams.prompts import ingest, topology
 from streams.prompts.canonicalization.logic import Policy as CanonicalizationPolicy
 from streams.prompts.clustering import agent as clustering
 from streams.prompts.clustering.policy import Policy as ClusteringPolicy
 from streams.prompts.moderation.logic import Policy as ModerationPolicy
 from streams.prompts.worker import embedder_of, moderator_of, prepare
+from streams.settings import Settings, load
 from tests.fakes import FakeEngine, NoSchemas
 from tests.kafka.chain import until
 

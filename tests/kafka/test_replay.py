@@ -23,8 +23,8 @@ from schemas.errors import ServiceUnavailable
 from schemas.ids import prompt_id_of_line
 from schemas.topics import DAY_MS, Topic
 from streams.engine.partitioning import partition_of
-from streams.engine.settings import KafkaSettings
 from streams.prompts.replay import FileProgress, Options, Summary, replay
+from streams.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
 

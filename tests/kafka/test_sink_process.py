@@ -30,8 +30,8 @@ from infra import migrations
 from schemas.ids import template_id
 from schemas.topics import DEAD_LETTERS, PARTITIONS_DEFAULT, PROMPTS_CANONICALIZED, TOPICS
 from streams.engine.ports import Record
-from streams.engine.settings import KafkaSettings
 from streams.prompts import qdrant_points
+from streams.settings import KafkaSettings
 from tests.sink_records import (
     A,
     a_link,

@@ -14,7 +14,7 @@ from schemas.errors import ServiceUnavailable
 from schemas.events import EvolutionEvent, EvolutionType
 from schemas.topics import EVOLUTION_EVENTS, Topic
 from streams.cli.tail import tail
-from streams.engine.settings import KafkaSettings
+from streams.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
 

@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.embedded.cluster import NODES, Cluster
 from infra.embedded.processes import wait_until
-from streams.engine.settings import load
+from streams.settings import load
 from tests.kafka.chain import Chain, end
 
 pytestmark = pytest.mark.kafka

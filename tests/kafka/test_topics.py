@@ -21,7 +21,7 @@ from schemas.prompts import ModeratedFrame
 from schemas.topics import DAY_MS, SCHEMAS, TOPICS, Topic
 from streams.cli.topics import topics
 from streams.engine import frames
-from streams.engine.settings import KafkaSettings
+from streams.settings import KafkaSettings
 from tests import wire
 
 pytestmark = pytest.mark.kafka

@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 from infra.embedded import ports
 from infra.embedded.kafka import Kafka
 from streams.engine.limits import EXIT_CODE_SETTINGS
-from streams.engine.settings import load
+from streams.settings import load
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 

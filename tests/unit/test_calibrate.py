@@ -14,11 +14,11 @@ from connectors.embedders.wordllama import WordllamaEmbedder
 from schemas.errors import InputError, SettingsInvalid
 from streams.cli.calibrate import calibrate as command
 from streams.cli.worker import commands
-from streams.engine.settings import ClusteringSettings, Settings, load
 from streams.prompts import calibrated
 from streams.prompts.calibration.logic import Calibration, calibrate
 from streams.prompts.clustering.logic import Clustering
 from streams.prompts.clustering.policy import Policy
+from streams.settings import ClusteringSettings, Settings, load
 
 DIMENSION = 32
 TOPICS = ("tax law", "sourdough bread", "bicycle repair", "chess openings")

@@ -16,8 +16,8 @@ from infra.embedded.jars import kafka_version
 from infra.embedded.kafka import HEAP_MIB, broker_properties
 from infra.embedded.postgres import DATABASE, MAJOR_VERSION, SERVER_SETTINGS, USER
 from schemas.limits import RECORD_BYTES_MAX
-from streams.engine.settings import Settings
 from streams.engine.sink_metrics import SinkMetrics
+from streams.settings import Settings
 
 INFRA = Path(__file__).parents[2] / "infra"
 SERVICES: dict[str, Any] = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]

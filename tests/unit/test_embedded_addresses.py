@@ -17,7 +17,7 @@ from infra.embedded.services import require_space
 from schemas.errors import EmbeddedServiceFailed
 from schemas.limits import RECORD_BYTES_MAX
 from streams.cli import promptloom
-from streams.engine.settings import KafkaSettings, PostgresSettings, Settings
+from streams.settings import KafkaSettings, PostgresSettings, Settings
 
 
 def test_a_folder_keeps_its_ports_and_another_folder_gets_others() -> None:

@@ -12,7 +12,7 @@ from connectors.kafka.client import REQUEST_BYTES_MAX, aiokafka_configuration, c
 from schemas.errors import SettingsInvalid
 from schemas.limits import RECORD_BYTES_MAX
 from schemas.topics import DEAD_LETTERS, EVOLUTION_EVENTS, HOUR_MS, PROMPTS, SCHEMAS, TEMPLATES, TOPICS, Topic
-from streams.engine.settings import KafkaSettings
+from streams.settings import KafkaSettings
 
 PLAIN = KafkaSettings(bootstrap_servers="broker:9092")
 SECURE = KafkaSettings(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import SettingsInvalid
-from streams.engine import settings
+from streams import settings
 
 ROOT = Path(__file__).parents[2]
 
