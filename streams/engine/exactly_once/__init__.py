@@ -37,5 +37,8 @@ Modules, in the order of the flow:
 
 What it cannot give. Side effects outside Kafka happen at least once. The decision over a hanging
 transaction is lost when the worker dies as well, in the milliseconds between its fence and the end of
-the repair: what is still open is aborted then, also where some partition had got its commit marker.
+the repair: what is still open is aborted then, also where some partition had got its commit marker. And
+where a commit lost markers and the next transaction was begun before the lost connection was noticed, but
+could not be committed either, the fence aborts it together with what those markers were for. Both need a
+partition that was without leader for a moment, as one with a single replica is.
 """

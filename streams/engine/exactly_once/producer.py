@@ -49,6 +49,7 @@ class TransactionalProducer:
         self.in_transaction = False
         self.connection_lost = False  # since the start, other than for want of use
         self._futures: list[asyncio.Future[Any]] = []
+        self._stopping: asyncio.Task[None] | None = None
         self._producer = AIOKafkaProducer(
             **connection,
             transactional_id=transactional_id,
@@ -124,7 +125,26 @@ class TransactionalProducer:
         self._forward_close(connection, reason)
 
     async def stop(self) -> None:
-        """Disconnect. An open transaction stays open: the next holder of the id ends it."""
+        """Disconnect at once; what is under way is dropped. An open transaction stays open: the next holder ends it.
+
+        Goes on to its end when the caller is cancelled.
+        """
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._let_go(), name=f"stop {self.transactional_id}")
+        await asyncio.shield(self._stopping)
+
+    async def _let_go(self) -> None:
+        # The client's own stop would first send what is pending. With the broker away that has no end, and whatever
+        # is still sent once it is back joins a transaction that nobody commits any more.
+        sending = _tasks_of(self._producer._sender)  # noqa: SLF001
+        for task in sending:
+            task.cancel()
+        for connection in self._producer.client._conns.values():  # noqa: SLF001
+            if connection._writer is not None:  # noqa: SLF001
+                connection._writer.transport.abort()  # noqa: SLF001  to close would wait until a silent broker reads
+        self._producer._message_accumulator.fail_all(ConnectionLost("the producer was stopped"))  # noqa: SLF001
+        if sending:
+            await asyncio.wait(sending, timeout=PRODUCER_STOP_SECONDS_MAX)
         await stop_quietly(self._producer, self.transactional_id)
 
 
@@ -142,6 +162,12 @@ async def stop_quietly(client: Any, name: str) -> None:
             raise
     except Exception as error:  # noqa: BLE001  nothing depends on a client that is thrown away
         log.warning("client did not stop cleanly", extra={"client": name, "error": repr(error)})
+
+
+def _tasks_of(sender: Any) -> list[asyncio.Task[Any]]:
+    """Return every task that works for a sender: it names only the first, and may have lost sight of the others."""
+    frames = ((task, getattr(task.get_coro(), "cr_frame", None)) for task in asyncio.all_tasks())
+    return [task for task, frame in frames if frame is not None and frame.f_locals.get("self") is sender]
 
 
 def _append(batch: Any, record: Outgoing) -> bool:

@@ -122,7 +122,12 @@ class Session:
                     await self._processing.apply(*self._inbox.take())
             await self._ledger.commit()
         except Exception as error:  # noqa: BLE001  whatever it is: doubt, so everything starts over
+            if not self._closing.done():
+                self._closing.set_result(None)
             self._doubt(error)
+        # Not before the last commit: also behind a lost connection it is tried, because it brings the markers that
+        # the commit before it may have lost. And not only at the next assignment, which waits for the broker.
+        await self._producer.stop()
 
     def _start_over(self, error: Exception) -> None:
         self._closing.set_result(None)
