@@ -52,6 +52,8 @@ OPEN_RETRY_SECONDS_MAX = 5.0
 CLOSE_SECONDS_MAX = 10.0  # for the unit and the commit under way
 PRODUCER_STOP_SECONDS_MAX = 5.0
 RESTORE_WAIT_MS_MAX = 200
+SETTLE_SECONDS_MAX = 10.0  # between the first and the last marker of somebody else's commit
+SETTLE_PAUSE_S = 0.5
 
 # State on disk. What waits to be written is held in memory; a disk that is further behind is given up.
 STORE_QUEUE_BYTES_MAX = 128 * MIB

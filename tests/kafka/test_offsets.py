@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -11,9 +11,16 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from connectors.kafka.admin import Admin
+from connectors.kafka.client import aiokafka_configuration
 from schemas.errors import StateIncompatible
 from schemas.topics import Topic
+from streams.engine.exactly_once.sessions import Sessions
+from streams.engine.exactly_once.stage import Stage, Surroundings
+from streams.engine.exactly_once.truth import Source
+from streams.engine.ports import NullObserver, Unit
+from streams.engine.tables import ChangelogTable, View
 from tests.kafka.chain import KEYS, PARTITIONS, Chain, until
+from tests.session_run import DEAD_LETTERS
 
 pytestmark = pytest.mark.kafka
 
@@ -67,6 +74,69 @@ async def test_offsets_that_are_gone_are_refused(chain: Chain, admin: AdminClien
     assert f"{chain.topic('in')}-" in said or f"{chain.topic('mid')}-" in said
     assert "no committed offset, but table" in said
     assert "would be applied twice" in said
+
+
+class Opening:
+    """A worker that was assigned one partition of a stage without tables, behind the two of the chain."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.refused: list[Exception] = []
+        self.positions: dict[Source, int] = {}
+        self.source = chain.topic("out"), 0
+        names = {chain.topic("in"): "first", chain.topic("mid"): "second"}
+        topics = [*names, chain.topic("out")]
+        self.sessions = Sessions(
+            {topic: Stage(topic, topic, leave) for topic in topics},
+            [ChangelogTable(name, topic, f"{chain.run}-{name}-changelog") for topic, name in names.items()],
+            {topic: View() for topic in topics},
+            Surroundings(chain.run, 8, 0.0, 0.01, DEAD_LETTERS, NullObserver()),
+            aiokafka_configuration(chain.kafka),
+            self.refused.append,
+        )
+        self.sessions.open(self, [self.source])
+
+    @property
+    def over(self) -> bool:
+        return bool(self.refused or self.positions)
+
+    async def go_on_from(self, epoch: int, positions: Mapping[Source, int]) -> None:  # noqa: ARG002  as the consumer has it
+        self.positions |= positions
+
+    def rejoin(self) -> None: ...
+
+    def last_stable_offset(self, source: Source) -> int | None: ...
+
+
+async def leave(unit: Unit) -> None: ...
+
+
+async def test_a_stage_without_tables_begins_anew_only_where_no_rows_have_lost_their_offsets(
+    chain: Chain, admin: AdminClient
+) -> None:
+    added = Opening(chain)  # to a group that has done work
+    await until(lambda: added.over)
+    await added.sessions.close()
+    assert (added.positions, added.refused) == ({added.source: 0}, [])
+    await delete_group(admin, chain)
+    late = Opening(chain)
+    await until(lambda: late.over)
+    await late.sessions.close()
+    assert late.positions == {}
+    assert "no committed offset, but table" in str(late.refused[0])
+
+
+async def test_a_new_group_begins_while_others_of_it_commit_for_the_first_time(bootstrap: str) -> None:
+    chain = Chain(bootstrap)
+    chain.create_topics(chain.engine())
+    await asyncio.to_thread(chain.produce, range(KEYS))
+    openings = []
+    async with chain.engine().running():
+        for _ in range(5):
+            openings.append(Opening(chain))
+            await until(lambda: openings[-1].over)
+            await openings[-1].sessions.close()
+        await asyncio.to_thread(chain.assert_exactly_once, range(KEYS))
+    assert [opening.refused for opening in openings] == [[]] * 5
 
 
 async def test_offsets_that_were_moved_back_are_refused_until_they_are_put_right(

@@ -41,4 +41,7 @@ the repair: what is still open is aborted then, also where some partition had go
 where a commit lost markers and the next transaction was begun before the lost connection was noticed, but
 could not be committed either, the fence aborts it together with what those markers were for. Both need a
 partition that was without leader for a moment, as one with a single replica is.
+
+Offsets that are gone are noticed by rows they have left behind, of any stage of the group. Where no table has
+rows, or only offsets of a stage without tables are gone, that stage begins anew as on a first start.
 """

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from schemas.errors import StateIncompatible
 from streams.engine.exactly_once.truth import Changes, Position, Source, Truth
-from streams.engine.limits import STORE_AGE_SECONDS_MAX
+from streams.engine.limits import SETTLE_PAUSE_S, SETTLE_SECONDS_MAX, STORE_AGE_SECONDS_MAX
 from streams.engine.store import Saved, Store
 from streams.engine.tables import ChangelogTable, Rows
 
@@ -48,6 +48,34 @@ async def restore(
     for source, of in owned.items():
         _replace(store, source, positions[source], of, kept[source], changes)
         await asyncio.sleep(0)  # a rebalance may want to cancel this
+
+
+async def refuse_lost_offsets(
+    truth: Truth, positions: Mapping[Source, Position], tables: Sequence[ChangelogTable]
+) -> None:
+    """Refuse to begin anywhere from the beginning while the offsets of any partition with rows are gone.
+
+    Offsets of a group expire together. A stage without tables cannot tell that from a first start, and would run
+    everything again; so it looks at the `tables` of all stages, wherever their partitions are worked on. In a group
+    that is new, rows and offsets appear together.
+
+    Raises:
+        StateIncompatible: there are rows without a committed position.
+    """
+    if all(position.committed for position in positions.values()):
+        return
+    deadline = time.monotonic() + SETTLE_SECONDS_MAX
+    while (orphan := await truth.orphan(tables)) is not None:
+        # The owner may just be committing for the first time: markers reach partitions one after the other.
+        if time.monotonic() > deadline:
+            table, partition = orphan
+            raise StateIncompatible(
+                f"{table.owner}-{partition} has no committed offset, but table {table.name} has rows of it: "
+                "other stages would begin anew, too",
+                hint="the group's offsets expired or were reset: restore them, or delete the changelogs and the "
+                "workers' state folders as well",
+            )
+        await asyncio.sleep(SETTLE_PAUSE_S)
 
 
 def _tell(

@@ -24,7 +24,7 @@ from streams.engine.exactly_once.hanging import HangingTransactions
 from streams.engine.exactly_once.inbox import Batch
 from streams.engine.exactly_once.processing import FATAL
 from streams.engine.exactly_once.producer import ConnectionLost, ProducerId, TransactionalProducer
-from streams.engine.exactly_once.restore import restore
+from streams.engine.exactly_once.restore import refuse_lost_offsets, restore
 from streams.engine.exactly_once.session import Session
 from streams.engine.exactly_once.stage import Stage, Surroundings
 from streams.engine.exactly_once.truth import Position, Source, Truth
@@ -212,6 +212,8 @@ class Sessions:
             async with Truth(self._around.group, self._connection, self._progress) as truth:
                 positions = await truth.positions(sources)
                 restored = await self._restore(truth, positions)
+                every_table = [table for of in self._tables.values() for table in of]
+                await refuse_lost_offsets(truth, positions, every_table)
             await group.go_on_from(self.epoch, {source: position.offset for source, position in positions.items()})
         except BaseException:
             await asyncio.gather(*(producer.stop() for producer in producers.values()))
