@@ -44,6 +44,8 @@ UNKNOWN_PARTITION = 3  # deleted meanwhile
 TOPIC_FORBIDDEN = 29  # somebody else's topic
 CLUSTER_FORBIDDEN = 31
 
+OFFSETS_TOPIC = "__consumer_offsets"  # commits of offsets hang there
+
 LEADERLESS_SECONDS_MAX = 30.0  # a broker that was killed is back in about 10
 
 ByLeader = dict[int, dict[str, list[int]]]  # broker, topic, partitions
@@ -81,11 +83,13 @@ class HangingTransactions:
     """Ends what earlier owners of transactional ids left open: `look`, fence, `fenced`, then `finish`.
 
     Decisions are kept until everything is finished: when an attempt fails between the fence and the end, the
-    next one finds a coordinator that has forgotten them.
+    next one finds a coordinator that has forgotten them. `topics` are those that must not be skipped without a word.
     """
 
-    def __init__(self, connection: Mapping[str, Any]) -> None:
+    def __init__(self, connection: Mapping[str, Any], topics: Iterable[str] = ()) -> None:
         self._connection = connection
+        self._own = {*topics, OFFSETS_TOPIC}  # where records of earlier owners may hang
+        self._warned = False
         self._last: dict[str, Decision] = {}  # as the coordinator had it before the fence
         self._decided: dict[ProducerId, bool] = {}  # known to hold for whatever hangs under the id
         self._leaderless_since: dict[str, float] = {}  # by partition
@@ -136,7 +140,7 @@ class HangingTransactions:
             return 0  # no partition was assigned
         async with self._client() as client:
             by_leader = await self._partitions_by_leader(client)
-            hanging = [found for found in await _open(client, by_leader) if found.producer.number in numbers]
+            hanging = [found for found in await self._open(client, by_leader) if found.producer.number in numbers]
             for found in hanging:
                 await self._end(client, found)
         self._decided.clear()
@@ -198,6 +202,31 @@ class HangingTransactions:
             log.warning("partitions have no leader, going on without", extra={"partitions": leaderless[:5]})
         return by_leader
 
+    async def _open(self, client: AIOKafkaClient, by_leader: ByLeader) -> list[Hanging]:
+        """Return the open transactions of some partitions, except those of topics that are not ours to see."""
+        found: list[Hanging] = []
+        forbidden: set[str] = set()
+        for leader, partitions in by_leader.items():
+            answer = await client.send(leader, DescribeProducers(partitions))
+            for topic, described, _ in answer.topics:
+                for partition, error, _, producers, _ in described:
+                    if error not in (0, UNKNOWN_PARTITION, TOPIC_FORBIDDEN):
+                        raise KafkaError(f"asking for the producers of {topic}-{partition}: error {error}")
+                    if error == TOPIC_FORBIDDEN:
+                        forbidden.add(topic)
+                    found += [
+                        Hanging(TopicPartition(topic, partition), leader, ProducerId(number, epoch), coordinator, start)
+                        for number, epoch, _, _, coordinator, start, _ in producers
+                        if start >= 0
+                    ]
+        unseen = sorted(forbidden & self._own)
+        if unseen and not self._warned:
+            self._warned = True
+            log.warning(
+                "hanging transactions cannot be seen in some topics, grant READ on them", extra={"topics": unseen}
+            )
+        return found
+
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[AIOKafkaClient]:
         client = AIOKafkaClient(**self._connection)
@@ -206,20 +235,3 @@ class HangingTransactions:
             yield client
         finally:
             await client.close()
-
-
-async def _open(client: AIOKafkaClient, by_leader: ByLeader) -> list[Hanging]:
-    """Return the open transactions of some partitions, except those of topics that are not ours to see."""
-    found: list[Hanging] = []
-    for leader, partitions in by_leader.items():
-        answer = await client.send(leader, DescribeProducers(partitions))
-        for topic, described, _ in answer.topics:
-            for partition, error, _, producers, _ in described:
-                if error not in (0, UNKNOWN_PARTITION, TOPIC_FORBIDDEN):
-                    raise KafkaError(f"asking for the producers of {topic}-{partition}: error {error}")
-                found += [
-                    Hanging(TopicPartition(topic, partition), leader, ProducerId(number, epoch), coordinator, start)
-                    for number, epoch, _, _, coordinator, start, _ in producers
-                    if start >= 0
-                ]
-    return found

@@ -81,7 +81,8 @@ class Sessions:
         self._around = around
         self._connection = connection
         self._on_fatal = on_fatal
-        self._hanging = HangingTransactions(connection)
+        own = [*stages, *(table.changelog for table in tables), around.dead_letters.topic]
+        self._hanging = HangingTransactions(connection, own)
         self._group: Group | None = None
         self._live: dict[Source, Session] = {}  # replaced, never changed: other threads look at it
         self._known: dict[Source, int] = {}  # position whose state the tables hold
