@@ -12,8 +12,8 @@ from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment, Subscription, SubscriptionState, TopicPartitionState
-from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.producer.sender import InitPIDHandler
+from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
+from aiokafka.producer.sender import InitPIDHandler, Sender
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol import transaction
 from aiokafka.protocol.api import Request
@@ -112,6 +112,15 @@ def test_a_producer_shows_the_id_and_epoch_that_its_fence_gave_it() -> None:
     assert isinstance(TransactionManager.producer_epoch, property)
     assert "set_pid_and_epoch" in inspect.getsource(InitPIDHandler)
     assert "self._txn_manager = " in inspect.getsource(aiokafka.AIOKafkaProducer)
+
+
+def test_a_sender_and_its_connections_can_be_ended_from_outside() -> None:
+    assert callable(MessageAccumulator.fail_all)
+    assert "create_task(self._" in inspect.getsource(Sender)  # so tasks are known by the object they work for
+    assert "self._conns = " in inspect.getsource(AIOKafkaClient)
+    assert "self._writer = " in inspect.getsource(AIOKafkaConnection)
+    producer = inspect.getsource(aiokafka.AIOKafkaProducer)
+    assert all(f"self.{name} = " in producer for name in ("_sender", "_message_accumulator"))
 
 
 def test_transactions_speak_the_protocol_in_which_only_a_fence_moves_the_epoch() -> None:
