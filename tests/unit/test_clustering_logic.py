@@ -309,3 +309,15 @@ def test_a_prompt_without_cluster_has_neither_similarity_nor_confidence() -> Non
     for one in assignments(feed.steps):
         assert (one.similarity, one.confidence, one.decision.gate) == (0.0, 0.0, "none")
         assert "waits" in one.reasoning
+
+
+def test_a_prompt_that_no_gate_lets_in_is_told_how_much_it_lacks() -> None:
+    feed = Feed(Policy(cover_percent=85))
+    feed.feed(turbulent_stream())
+    near_misses = [
+        one for one in assignments(feed.steps) if one.decision.gate == "none" and one.decision.nearest_cluster_id
+    ]
+    assert near_misses
+    for one in near_misses:
+        assert f"holds only {one.decision.nearest_structure:.0%}" in one.reasoning
+        assert "a member needs 85%" in one.reasoning

@@ -118,7 +118,7 @@ def first_assignment(kept: Kept, cluster: Cluster | None, match: Match, policy: 
         cluster_id=cluster.cluster_id if cluster else None,
         similarity=similarity if cluster else 0.0,
         confidence=_confidence(similarity, decision.margin) if cluster else 0.0,
-        reasoning=_reasoning(match, cluster, decision),
+        reasoning=_reasoning(match, cluster, decision, policy),
         decision=decision,
     )
 
@@ -153,17 +153,18 @@ def _confidence(similarity: float, margin: float) -> float:
     return _rounded(max(0.0, min(1.0, similarity)) * (2 + min(1.0, max(0.0, margin) / 0.3)) / 3)
 
 
-def _reasoning(match: Match, cluster: Cluster | None, decision: Decision) -> str:
+def _reasoning(match: Match, cluster: Cluster | None, decision: Decision, policy: Policy) -> str:
     if cluster is None:
         if decision.nearest_cluster_id is None:
             return "shares no constants with any cluster; waits for prompts like it"
         return (
-            f"holds only {decision.nearest_structure:.0%} of the nearest cluster's constants; waits for prompts like it"
+            f"holds only {decision.nearest_structure:.0%} of the nearest cluster's constants, and a member needs "
+            f"{policy.cover_percent}%; waits for prompts like it"
         )
     if match.gate == "meaning":
         return (
             f"short prompt with {decision.nearest_structure:.0%} of the constants; "
-            f"its meaning is {decision.nearest_meaning:.2f} close to the centroid"
+            f"its meaning is {decision.nearest_meaning:.2f} close to the centroid, {policy.meaning_min:g} is enough"
         )
     if match.gate == "tie":
         return (
