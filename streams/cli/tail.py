@@ -27,11 +27,9 @@ def tail(
     from_beginning: bool, tenant: str | None, types: tuple[str, ...], limit: int | None, as_json: bool, no_diff: bool
 ) -> None:
     """Follow the evolution events: templates created, changed, drifting, splitting, merging."""
-    from rich.console import Console
+    from streams.cli.render import console, event_text
 
-    from streams.cli.render import event_text
-
-    console = Console(highlight=False)
+    screen = console()
     shown = 0
     for value in _events(from_beginning=from_beginning):
         try:
@@ -44,7 +42,7 @@ def tail(
         if as_json:
             click.echo(value)
         else:
-            console.print(event_text(event, with_diff=not no_diff), end="")
+            screen.print(event_text(event, with_diff=not no_diff), end="")
         shown += 1
         if shown == limit:
             return
@@ -58,7 +56,7 @@ def _events(*, from_beginning: bool) -> Iterator[bytes]:
     from schemas.topics import EVOLUTION_EVENTS
     from streams.cli.common import located_settings
 
-    settings = located_settings()
+    settings = located_settings(postgres=False)
     consumer = Consumer(
         {
             **confluent_configuration(settings.kafka),
