@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+NAMESPACE = "promptloom"  # of this program's own schemas
 SCHEMA_DEPTH_MAX = 100  # records, unions, arrays and maps inside each other; a deep reader exhausts the C stack
 
 

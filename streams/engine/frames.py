@@ -27,7 +27,7 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro.schema import fingerprint, load_schema, to_parsing_canonical_form
 from pydantic import BaseModel, ValidationError
 
-from schemas.avro import folder
+from schemas.avro import NAMESPACE, folder
 from schemas.errors import SchemaUnavailable, UndecodableRecord
 from schemas.limits import FRAME_BYTES_MAX, FRAME_PROMPTS_MAX
 from schemas.prompts import Prompt
@@ -36,7 +36,6 @@ from streams.engine.ports import WriterSchemas
 MARKER = b"\xc3\x01"
 FINGERPRINT_BYTES = 8
 HEADER_BYTES = len(MARKER) + FINGERPRINT_BYTES
-NAMESPACE = "promptloom"
 ENVELOPE_BYTES = 400  # ids, times, usage and eight scores of a prompt; measured 180..400
 
 Schema = dict[str, Any]
