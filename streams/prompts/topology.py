@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from schemas.prompts import Prompt
 from streams.engine.engine import Engine
 from streams.engine.metrics import CounterSpec
-from streams.engine.ports import Embedder, LanguageModel, Moderator, Record, WriterSchemas
+from streams.engine.ports import Record, WriterSchemas
 from streams.prompts.canonicalization import agent as canonicalization
 from streams.prompts.canonicalization.logic import Policy as CanonicalizationPolicy
 from streams.prompts.clustering import agent as clustering
@@ -23,6 +23,7 @@ from streams.prompts.clustering.policy import Policy as ClusteringPolicy
 from streams.prompts.embedding import agent as embedding
 from streams.prompts.moderation import agent as moderation
 from streams.prompts.moderation.logic import Policy as ModerationPolicy
+from streams.prompts.ports import Embedder, LanguageModel, Moderator
 from streams.prompts.refinement import agent as refinement
 
 # Conservation: received = rejected + clustered + unclustered + duplicate + dead_lettered + in flight.

@@ -29,10 +29,11 @@ from streams.engine.engine import Engine
 from streams.engine.exactly_once.producer import TransactionalProducer
 from streams.engine.exactly_once.stage import NewProducer
 from streams.engine.metrics import Metrics
-from streams.engine.ports import Embedder, LanguageModel, Moderator, Observer
+from streams.engine.ports import Observer
 from streams.prompts import calibrated, ingest, topology
 from streams.prompts.canonicalization.logic import Policy as CanonicalizationPolicy
 from streams.prompts.moderation.logic import Policy as ModerationPolicy
+from streams.prompts.ports import Embedder, LanguageModel, Moderator
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)

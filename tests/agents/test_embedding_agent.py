@@ -14,9 +14,10 @@ from schemas.errors import SchemaUnavailable, ServiceRefused, ServiceUnavailable
 from schemas.prompts import EmbeddedFrame, ModeratedFrame, ModeratedPrompt
 from streams.engine import frames
 from streams.engine.partitioning import partition_of
-from streams.engine.ports import Embedder, Record
+from streams.engine.ports import Record
 from streams.prompts import ingest
 from streams.prompts.embedding import agent
+from streams.prompts.ports import Embedder
 from tests.fakes import FakeEngine, FakeUnit, NoSchemas, a_record
 from tests.wire import MODERATION, a_prompt
 

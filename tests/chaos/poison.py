@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from streams.engine import health, logs
 from streams.engine.metrics import Metrics
-from streams.engine.ports import Embedder, Moderator
 from streams.prompts import topology
+from streams.prompts.ports import Embedder, Moderator
 from streams.prompts.worker import build, embedder_of, moderator_of, prepare
 from streams.settings import Settings, load
 

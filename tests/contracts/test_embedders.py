@@ -15,7 +15,7 @@ from connectors.embedders.cache import CachedEmbedder
 from connectors.embedders.vectors import unit_rows
 from connectors.embedders.wordllama import WordllamaEmbedder
 from schemas.limits import TEXT_BYTES_MAX
-from streams.engine.ports import Embedder
+from streams.prompts.ports import Embedder
 from tests.stub_gateway import StubGateway, embeddings
 
 STUB_DIMENSION = 16

@@ -23,7 +23,7 @@ from connectors.moderators.features import OVERLAP_CHARS, WINDOW_CHARS, grams, w
 from connectors.moderators.offline import FOLDER, WEIGHTS, OfflineModerator
 from connectors.moderators.portkey import CATEGORIES
 from infra.training.moderation import LABELS, main
-from streams.engine.ports import Moderator
+from streams.prompts.ports import Moderator
 from tests.stub_gateway import StubGateway, moderations
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"

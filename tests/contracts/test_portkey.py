@@ -20,7 +20,7 @@ from schemas.errors import (
     ServiceUnavailable,
     SettingsInvalid,
 )
-from streams.engine.ports import Embedder, LanguageModel, Moderator
+from streams.prompts.ports import Embedder, LanguageModel, Moderator
 from tests.stub_gateway import SILENCE, StubGateway, completion, embeddings, moderations
 
 DIMENSION = 4

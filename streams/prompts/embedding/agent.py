@@ -16,10 +16,11 @@ from schemas.errors import InvalidPrompt, ServiceRefused, UndecodableRecord
 from schemas.prompts import ModeratedFrame, ModeratedPrompt
 from schemas.topics import PROMPTS_EMBEDDED, PROMPTS_MODERATED
 from streams.engine import frames
-from streams.engine.ports import Embedder, Handler, Piece, Record, Split, Unit, WriterSchemas
+from streams.engine.ports import Handler, Piece, Record, Split, Unit, WriterSchemas
 from streams.engine.refusals import answers_or_refusals
 from streams.prompts import ingest
 from streams.prompts.embedding import logic
+from streams.prompts.ports import Embedder
 
 STAGE = "embedding"
 

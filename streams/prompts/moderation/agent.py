@@ -21,10 +21,11 @@ from schemas.prompts import ModeratedFrame, ModeratedPrompt, Prompt, PromptRejec
 from schemas.topics import PROMPTS, PROMPTS_MODERATED, PROMPTS_REJECTED
 from streams.engine import frames
 from streams.engine.partitioning import partition_of
-from streams.engine.ports import Handler, Moderator, Piece, Record, Split, Table, Unit
+from streams.engine.ports import Handler, Piece, Record, Split, Table, Unit
 from streams.engine.refusals import answers_or_refusals
 from streams.prompts import ingest
 from streams.prompts.moderation import logic
+from streams.prompts.ports import Moderator
 
 STAGE = "moderation"
 STRIKES_STAGE = "strikes"

@@ -27,8 +27,9 @@ from schemas.errors import ServiceMalformed, ServiceRefused, UndecodableRecord
 from schemas.events import EvolutionEvent, TemplateVersion
 from schemas.refinements import Refinement
 from schemas.topics import EVOLUTION_EVENTS, REFINEMENTS
-from streams.engine.ports import Handler, LanguageModel, Table, Unit
+from streams.engine.ports import Handler, Table, Unit
 from streams.engine.refusals import answers_or_refusals
+from streams.prompts.ports import LanguageModel
 from streams.prompts.refinement import logic
 from streams.prompts.refinement.logic import Outcome
 
