@@ -49,7 +49,6 @@ def test_it_shows_the_events_of_one_tenant_and_skips_what_is_none(
     other = an_event(9, "tail-test-other")
     produce(bootstrap, EVOLUTION_EVENTS.name, [b"no event", *(e.model_dump_json().encode() for e in [other, *events])])
     monkeypatch.setenv("PROMPTLOOM_KAFKA__BOOTSTRAP_SERVERS", bootstrap)
-    monkeypatch.setenv("PROMPTLOOM_POSTGRES__DSN", "postgresql://nobody@localhost/none")
     shown = CliRunner().invoke(
         tail, ["--from-beginning", "--tenant", "tail-test", "--limit", "2", "--json"], catch_exceptions=False
     )
@@ -59,7 +58,6 @@ def test_it_shows_the_events_of_one_tenant_and_skips_what_is_none(
 
 def test_without_a_broker_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMPTLOOM_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:9")
-    monkeypatch.setenv("PROMPTLOOM_POSTGRES__DSN", "postgresql://nobody@localhost/none")
     with pytest.raises(ServiceUnavailable, match=r"127\.0\.0\.1:9"):
         CliRunner().invoke(tail, ["--limit", "1"], catch_exceptions=False)
 
