@@ -27,12 +27,52 @@ from tests.canonical import dice
         ("[BEGIN TEXT]\n", "\n[END TEXT]", "text"),
         ("- ", " - The target audience of it", "target_audience"),
         ("单词: ", "\n", "单词"),
-        ("Translate this into ", " please", "translate"),
+        ("Translate this into ", " please", "translate_into"),
         ("", "", "slot_1"),
     ],
 )
 def test_a_slot_is_named_by_its_context(before: str, after: str, name: str) -> None:
     assert name_slots(Template((before, after))).names == (name,)
+
+
+ORDERS, WORDS, PEOPLE, PLACES = ["17", "204", "9"], ["one thing", "some other"], ["Ann", "Bo"], ["Oslo", "Porto"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "values", "name"),
+    [
+        # Of a number: what is counted if it follows at once, or else the noun before it.
+        ("Summarize order _ for customer Carol.", ORDERS, "order"),
+        ("Translate sentence _ of chapter 4.", ORDERS, "sentence"),
+        ("Please start the machine _ in hall B.", ORDERS, "machine"),
+        ("Answer in at most _ words.", ORDERS, "number_of_words"),
+        ("Give me _ bullet points on it.", ORDERS, "number_of_points"),
+        # A preposition belongs to the name: what is in it is not what stands before it.
+        ("What is the weather in _ on Monday?", PLACES, "weather_in"),
+        ("What is the capital of _?", PLACES, "capital_of"),
+        ("Write an email to _ about it.", PEOPLE, "email_to"),
+        ("Write an email to Ann about _.", WORDS, "topic"),
+        ("Schreibe einen Brief an Ann über das Wetter in _ von heute.", PLACES, "wetter_in"),
+        # Across a colon, a conjunction or a question word begins another clause.
+        ("Explain to children of ten years how _", WORDS, "text"),
+        ("Question: how _", WORDS, "question"),
+        ("Choose red and _", WORDS, "text"),
+        # Of a label that is an instruction: what the instruction is about.
+        ("Summarize the text in three sentences: _", WORDS, "text"),
+        ("Translate the following context to French: _", WORDS, "context"),
+        ("An answer that someone wrote to the following question: _", WORDS, "question"),
+        ("- _ - the language in which you answer", WORDS, "language"),
+        ("- _ - the name of the user", WORDS, "name_user"),
+        # Without spaces: what follows the last particle.
+        ("我的第一个请求是“_”", WORDS, "第一个请求"),
+        ("把下面的句子翻译成_。", WORDS, "句子翻译成"),
+        ("把下面的句子翻译成_。", ["英语", "法语"], "language"),
+    ],
+)
+def test_a_slot_is_named_by_the_words_it_belongs_to(prompt: str, values: list[str], name: str) -> None:
+    before, after = prompt.split("_")
+    template = Template((before, after))
+    assert name_slots(template, [f"{before}{value}{after}" for value in values]).names == (name,)
 
 
 def test_names_are_unique() -> None:
