@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import numpy as np
 import pytest
 
 from schemas.events import EvolutionEvent
-from streams.prompts.canonicalization.cluster import POOL_CHARS_MAX
-from streams.prompts.canonicalization.drift import _of_all_deals
-from streams.prompts.canonicalization.evolution import sharing_new_words, went_back
+from streams.prompts.canonicalization.cluster import CURRENT, EARLIER, POOL_CHARS_MAX, ClusterState
+from streams.prompts.canonicalization.evolution import AGREEING_MIN, sharing_new_words, went_back
 from streams.prompts.canonicalization.logic import Canonicalization, Policy
+from streams.prompts.canonicalization.slot_names import name_slots
 from streams.prompts.canonicalization.slots import KEPT_HASHES, TOP_VALUES
 from streams.prompts.canonicalization.template import Template
 from tests.canonical import CITIES, TONES, TOPICS, dice, events, members, run, step
@@ -110,10 +109,51 @@ def test_stragglers_of_a_roll_out_are_no_way_back() -> None:
     assert not went_back(earlier_before=30, members_before=60, run=16), "two wordings side by side, for ever"
 
 
+def prompts_until_back(before: list[tuple[str, int]]) -> int:
+    """Return how many prompts in the plain wording it takes until they count as a way back to it."""
+    story = told([*before, ("plain", 40)])
+    outcomes = run(members(story))
+    return 1 + next(
+        n for n, outcome in enumerate(outcomes[-40:]) if any("went back" in e.reason for e in outcome.events)
+    )
+
+
+def test_members_of_the_run_itself_are_no_stragglers_that_speak_against_it() -> None:
+    assert prompts_until_back([("plain", 40), ("signed", 40)]) == AGREEING_MIN
+
+
+def test_each_straggler_before_makes_a_way_back_take_longer() -> None:
+    known, stragglers = [("plain", 40), ("signed", 40)], [("plain", 7), ("signed", 2)]
+    assert AGREEING_MIN < prompts_until_back(known + stragglers) < prompts_until_back(known + 2 * stragglers)
+
+
 def test_each_prompt_is_read_with_the_version_that_leaves_least_to_the_slots() -> None:
     outcomes = run(members(told([("plain", 40), ("short", 40), ("plain", 3)])))
     read = [outcome.prompt for outcome in outcomes[-3:]]
     assert {prompt.template_version for prompt in read if prompt} == {"1.0.0"}, "the new one would read it too, loosely"
+
+
+def test_the_version_that_leaves_least_to_the_slots_reads_first_and_the_newest_of_equals() -> None:
+    state = ClusterState("c1", 0)
+    wordings = {
+        "1.0.0": ("Write to ", " about ", "."),
+        "1.1.0": ("Write to ", " on tea about ", "."),
+        "1.1.1": ("Write to ", " about ", ""),
+        "1.1.2": ("Write to ", " on fog about ", "."),
+        "2.0.0": ("Write ", ""),
+    }
+    for number, constants in wordings.items():
+        state.begin(name_slots(Template(constants)), number)
+    texts = {
+        "1.0.0": "Write to Ann about tea.",
+        "1.1.0": "Write to Ann on tea about fog.",
+        "1.1.1": "Write to Ann about tea",
+        "1.1.2": "Write to Ann on tea about tea on fog about fog.",
+        "2.0.0": "Write home",
+    }
+    assert {number: state.read(text).version.number for number, text in texts.items()} == {n: n for n in texts}
+    assert [state.read(text).reading for text in texts.values()] == [EARLIER] * 4 + [CURRENT]
+    assert [number for _, number in state.readers()] == ["1.1.2", "1.1.0", "1.0.0", "1.1.1", "2.0.0"]
 
 
 def test_a_word_that_many_of_the_newest_share_is_new_only_if_it_was_rare_before() -> None:
@@ -149,18 +189,6 @@ def test_statistics_are_told_anew_as_members_double_without_a_new_version() -> N
     assert last is not None
     assert (last.template_id, last.version) == (created.template_id, "1.0.0")
     assert '"values":2' in last.slots_json, "about 270 values were counted by then"
-
-
-def test_mean_and_spread_of_all_deals_are_those_of_many_shuffles() -> None:
-    chance = np.random.default_rng(5)
-    alike = np.rint(chance.normal(300, 500, (20, 20)))
-    alike += alike.T
-    np.fill_diagonal(alike, 0)
-    hand = np.array([8.0] * 12 + [-12.0] * 8)
-    shuffled = [(deal := chance.permutation(hand)) @ alike @ deal for _ in range(4_000)]
-    mean, spread = _of_all_deals(alike, 12)
-    assert abs(mean - np.mean(shuffled)) < 4 * spread / 4_000**0.5
-    assert abs(spread / np.std(shuffled) - 1) < 0.05
 
 
 LONG = "Summarise the file below in one sentence.\n---\n{file}\n---\nUse no more than {number} words.\nSummary:"

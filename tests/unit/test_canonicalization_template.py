@@ -50,6 +50,21 @@ def test_what_all_texts_share_is_constant_and_the_rest_are_slots() -> None:
     assert shown(*letters(20)) == "Write a {{0}} letter to {{1}} about {{2}}, please.\nThank you."
 
 
+def test_what_a_text_lacks_that_was_too_many_to_be_compared_is_no_constant() -> None:
+    chance = dice(7)
+    subjects = [f"old {word}" for word in LETTERS] + ["old oak", "old pea", "old rye", "old tea", "old yew"]
+    bodies = [" ".join(chance.choices(LETTERS, k=300)) for _ in subjects]
+    pairs = enumerate(zip(bodies, subjects, strict=True))
+    ask = "Read this file of mine:\n{}\nNow say in one short line who wrote the file above, and why. Subject: {}."
+    texts = [ask.format(f"{number:02d} {body}", subject) for number, (body, subject) in pairs]
+    others = [
+        text.replace("Subject: old", "Subject: new") if number == 1 else text for number, text in enumerate(texts)
+    ]
+    assert learn(texts).constants[1].endswith("Subject: old ")
+    assert learn(others).constants[1].endswith("Subject: ")
+    assert all(learn(others).parse(text) is not None for text in others)
+
+
 def test_white_space_and_line_breaks_are_kept() -> None:
     texts = [f"  Title:\t{word}\n\n\nText:   {word * 3} \n" for word in ("alpha", "gamma", "omega", "sigma", "theta")]
     assert shown(*texts) == "  Title:\t{{0}}\n\n\nText:   {{1}} \n"
