@@ -113,17 +113,17 @@ def replay(filters: tuple[str, ...], everything: bool, limit: int | None, dry_ru
 
     Each letter is sent once, however often and wherever this runs. One that fails again comes back as a new letter.
     """
+    from streams.prompts.dead_letters import Replayed
+
     if not filters and not everything:
         raise click.UsageError("say which letters: --filter NAME=VALUE, or --all")
     meant = _understood(filters)
+    outcome = Replayed()
     with _box(sending=not dry_run) as box:
-        outcome = box.replay(meant, limit=limit, dry_run=dry_run)
-    if as_json:
-        refused = [{"position": str(place), "why": why} for place, why in outcome.refused]
-        counts = {"sent": outcome.sent, "sent_before": outcome.sent_before, "refused": refused, "dry_run": dry_run}
-        click.echo(_json_line(counts))
-        return
-    _say(outcome, dry_run=dry_run)
+        try:
+            box.replay(meant, limit=limit, dry_run=dry_run, outcome=outcome)
+        finally:  # also where it stopped half-way: what was sent until then is sent
+            _tell(outcome, dry_run=dry_run, as_json=as_json)
 
 
 def _box(*, sending: bool = False) -> DeadLetterBox:
@@ -199,7 +199,12 @@ def _write_value(value: bytes) -> None:
     click.get_binary_stream("stdout").write(value)
 
 
-def _say(outcome: Replayed, *, dry_run: bool) -> None:
+def _tell(outcome: Replayed, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        refused = [{"position": str(place), "why": why} for place, why in outcome.refused]
+        counts = {"sent": outcome.sent, "sent_before": outcome.sent_before, "refused": refused, "dry_run": dry_run}
+        click.echo(_json_line(counts))
+        return
     click.echo(f"{outcome.sent} {'would be sent' if dry_run else 'sent'} back, {outcome.sent_before} sent before")
     for place, why in outcome.refused[:REFUSALS_SHOWN]:
         click.echo(f"not sent: {place}: {_printable(why)}", err=True)

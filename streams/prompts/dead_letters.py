@@ -135,13 +135,16 @@ class DeadLetterBox:
             read = _to_the_end(self._consumer, topics.DEAD_LETTERS_REPLAYED.name, 0)
             return frozenset((record.key or b"").decode() for record in read)
 
-    def replay(self, filters: Filters, *, limit: int | None = None, dry_run: bool = False) -> Replayed:
-        """Send letters that pass back to where they came from, at most `limit` of them.
+    def replay(
+        self, filters: Filters, *, limit: int | None = None, dry_run: bool = False, outcome: Replayed | None = None
+    ) -> Replayed:
+        """Send letters that pass back to where they came from, at most `limit` of them; return what became of them.
 
         Raises:
-            ServiceUnavailable: there is no broker. What is counted as sent before that is sent.
+            ServiceUnavailable: there is no broker. What was sent before that is sent: an `outcome` that is handed
+                in has the count.
         """
-        outcome = Replayed()
+        outcome = outcome or Replayed()
         if dry_run:
             for _ in islice(self._due(filters, self._partitions(), self.marks(), outcome), limit):
                 outcome.sent += 1

@@ -14,16 +14,25 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from connectors.kafka.admin import Admin
 from connectors.kafka.client import confluent_configuration
 from schemas.errors import InvalidPrompt, ServiceUnavailable
 from schemas.limits import RECORD_BYTES_MAX
-from schemas.topics import DEAD_LETTERS, ERROR_HEADER_PREFIX, EVOLUTION_EVENTS, PROMPTS, PROMPTS_CANONICALIZED, TOPICS
+from schemas.topics import (
+    DEAD_LETTERS,
+    ERROR_HEADER_PREFIX,
+    EVOLUTION_EVENTS,
+    PROMPTS,
+    PROMPTS_CANONICALIZED,
+    PROMPTS_REJECTED,
+    TOPICS,
+)
 from streams.cli.dead_letters import dead_letters
 from streams.engine.dead_letter import DeadLetters
 from streams.engine.ports import Record
-from streams.prompts.dead_letters import NoSuchLetter
+from streams.prompts.dead_letters import TRANSACTION_LETTERS_MAX, NoSuchLetter
 from streams.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
@@ -189,6 +198,30 @@ def test_a_replay_that_was_killed_has_sent_nothing_and_one_that_was_overtaken_ca
         earlier.commit_transaction(20)
     assert raised.value.args[0].fatal()
     assert len(box.arrived()) == 1
+
+
+def test_a_replay_that_stops_half_way_says_how_far_it_came(box: Box) -> None:
+    for _ in range(TRANSACTION_LETTERS_MAX):
+        box.put(0)
+    box.put(0, topic=PROMPTS_REJECTED.name, padding=2_000)  # the first of the second transaction
+    narrow(box, "1000")
+    try:
+        stopped = CliRunner().invoke(dead_letters, ["replay", "--filter", f"tenant={box.tenant}", "--json"])
+    finally:
+        narrow(box, None)
+    assert isinstance(stopped.exception, ServiceUnavailable)
+    assert json.loads(stopped.stdout) == replayed(TRANSACTION_LETTERS_MAX, before=0)
+    assert box.replay() == replayed(1, before=TRANSACTION_LETTERS_MAX)
+
+
+def narrow(box: Box, bytes_max: str | None) -> None:
+    """Let a topic take smaller records only; None: as before."""
+    operation = AlterConfigOpType.SET if bytes_max else AlterConfigOpType.DELETE
+    entry = ConfigEntry("max.message.bytes", bytes_max or "", incremental_operation=operation)
+    topic = ConfigResource(ResourceType.TOPIC, PROMPTS_REJECTED.name, incremental_configs=[entry])
+    admin = AdminClient(box.kafka)  # its answers end with it
+    (changed,) = admin.incremental_alter_configs([topic]).values()
+    changed.result()
 
 
 def test_what_must_not_go_back_stays_and_says_why(box: Box) -> None:
