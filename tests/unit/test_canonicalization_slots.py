@@ -47,12 +47,14 @@ ORDERS, WORDS, PEOPLE, PLACES = ["17", "204", "9"], ["one thing", "some other"],
         ("Please start the machine _ in hall B.", ORDERS, "machine"),
         ("Answer in at most _ words.", ORDERS, "number_of_words"),
         ("Give me _ bullet points on it.", ORDERS, "number_of_points"),
+        ("Are the following _ texts diverse?", ORDERS, "number_of_texts"),
         # A preposition belongs to the name: what is in it is not what stands before it.
         ("What is the weather in _ on Monday?", PLACES, "weather_in"),
         ("What is the capital of _?", PLACES, "capital_of"),
         ("Write an email to _ about it.", PEOPLE, "email_to"),
         ("Write an email to Ann about _.", WORDS, "topic"),
         ("Schreibe einen Brief an Ann über das Wetter in _ von heute.", PLACES, "wetter_in"),
+        ("_ to _.", PLACES, "to"),
         # Across a colon, a conjunction or a question word begins another clause.
         ("Explain to children of ten years how _", WORDS, "text"),
         ("Question: how _", WORDS, "question"),
@@ -65,14 +67,14 @@ ORDERS, WORDS, PEOPLE, PLACES = ["17", "204", "9"], ["one thing", "some other"],
         ("- _ - the name of the user", WORDS, "name_user"),
         # Without spaces: what follows the last particle.
         ("我的第一个请求是“_”", WORDS, "第一个请求"),
+        ("我的第一个建议请求是_", WORDS, "第一个建议请求"),
         ("把下面的句子翻译成_。", WORDS, "句子翻译成"),
         ("把下面的句子翻译成_。", ["英语", "法语"], "language"),
     ],
 )
 def test_a_slot_is_named_by_the_words_it_belongs_to(prompt: str, values: list[str], name: str) -> None:
-    before, after = prompt.split("_")
-    template = Template((before, after))
-    assert name_slots(template, [f"{before}{value}{after}" for value in values]).names == (name,)
+    template = Template(tuple(prompt.split("_")))
+    assert name_slots(template, [prompt.replace("_", value) for value in values]).names[-1] == name
 
 
 def test_names_are_unique() -> None:

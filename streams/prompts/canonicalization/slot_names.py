@@ -12,7 +12,8 @@ Pure. The first of these that says something names the slot
   6. the words right before it in its clause; a preposition between them and the slot stays part of the name, since
      "weather in ..." is no weather: `weather_in`. Words across a colon, a full stop or a bracket, or before a
      conjunction or a question word, are about something else.
-  7. the label in front of that clause, the words behind the slot, or at last what its values are made of.
+  7. the label in front of that clause, a preposition alone, the words behind the slot, or at last what its values are
+     made of.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from streams.prompts.canonicalization.tokens import UNSPACED
 
 NAME_CHARS_MAX = 40
 NAME_WORDS_MAX = 3
-UNSPACED_CHARS_MAX = 6  # of a script without spaces
+UNSPACED_LABEL_CHARS_MAX = 6  # of a script without spaces that are taken for one name
+UNSPACED_CHARS_MAX = 8  # of the last word of more than that
 UNSPACED_WORD = re.compile(f"[{UNSPACED}]")
 CONTEXT_CHARS = 400  # beside a slot that are looked at
 
@@ -60,7 +62,7 @@ TELLING_TYPES = {
     SlotType.PATH: "path",
 }
 QUALIFYING_TYPES = frozenset({SlotType.ENUM, SlotType.NAME, SlotType.TEXT_SHORT})
-QUALIFIES = re.compile(r"\b(?:an?|the|following)\s+$", re.IGNORECASE)  # "a ... letter"
+QUALIFIES = re.compile(r"\b(?:an?|the|following|their|your|my|our|its)\s+$", re.IGNORECASE)  # "a ... letter"
 PLAIN_TYPES = {
     SlotType.NUMBER: "number",
     SlotType.INTEGER: "number",
@@ -75,8 +77,8 @@ _DETERMINERS = "the a an this that these those your my our their its given"
 DETERMINERS = frozenset(_DETERMINERS.split())
 # Of a label, what stands before one of these is the thing, what stands behind it is told about the thing. Not "of".
 _PREPOSITIONS = """
-about above after against around as at before behind below between by for from in into on onto over per than through
-to toward towards under until via with within without
+about above after against around as at before behind below beside between by concerning for from in inside into near on
+onto outside over per regarding than through to toward towards under until via with within without
 à avec chez dans en par pour sur auf aus bei für mit nach um von vor zu con desde hacia para por sobre com em per su
 """
 PREPOSITIONS = frozenset(_PREPOSITIONS.split())
@@ -147,7 +149,8 @@ def _said(line: str, first: str, values: Sequence[str]) -> str:
     earlier, clause = _last_clause(line)
     if kind in (SlotType.INTEGER, SlotType.NUMBER):
         if words_after[:1] == behind[:1] != []:
-            return _slug(words_after[-1], "number_of_")
+            plural = [word for word in words_after if word.endswith("s")]
+            return _slug((plural or words_after)[-1], "number_of_")
         if name := _nearest(clause, words_max=1):
             return name
     if kind in TELLING_TYPES:
@@ -158,6 +161,8 @@ def _said(line: str, first: str, values: Sequence[str]) -> str:
         return name
     if clause and (name := _label(LABEL.search(earlier))):
         return name
+    if (words := clause.lower().split()) and words[-1] in PREPOSITIONS:
+        return words[-1]
     if words_after:
         return _slug(words_after[0])
     return PLAIN_TYPES[kind] if kind is not None else ""
@@ -231,7 +236,7 @@ def _slug(label: str, prefix: str = "") -> str:
 
 def _unspaced(text: str) -> str:
     """Return the last word of a text without spaces, as far as particles tell where it begins."""
-    if len(text) <= UNSPACED_CHARS_MAX:
+    if len(text) <= UNSPACED_LABEL_CHARS_MAX:
         return text
     text = text.rstrip(PARTICLES) or text
     return (re.split(f"[{PARTICLES}]", text)[-1] or text)[-UNSPACED_CHARS_MAX:]
