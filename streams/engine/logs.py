@@ -43,6 +43,8 @@ PASSING = re.compile(
     r"(NotLeaderForPartition|LeaderNotAvailable|Coordinator(NotAvailable|LoadInProgress)|NotCoordinator)"
 )
 PATIENCE_S = 10.0
+MESSAGE_KEY_CHARS = 80  # lines that begin alike are the same trouble; clients format offsets and hosts into the end
+MESSAGES_REMEMBERED_MAX = 1_000
 
 _correlation: ContextVar[dict[str, object]] = ContextVar("correlation", default={})  # noqa: B039  never mutated
 
@@ -64,6 +66,7 @@ def configure(level: str, style: Literal["json", "console"], *, instance: str = 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     handler.addFilter(PassingFilter())
+    handler.addFilter(RepeatFilter())
     if instance:
         handler.addFilter(InstanceFilter(instance))
     root.setLevel(level)
@@ -109,6 +112,32 @@ class PassingFilter(logging.Filter):
         lasts = record.created - since >= PATIENCE_S
         self._kept_back[key] = record.created if lasts else since, record.created
         return lasts
+
+
+class RepeatFilter(logging.Filter):
+    """Says what a library repeats once every PATIENCE_S, with the number of lines kept back in between.
+
+    While a broker is away, clients try each connection again and again, and say so thousands of times a minute.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}  # when last, and kept back since, by message
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(NOISY) or record.levelno < logging.WARNING:
+            return True
+        key = record.name, str(record.msg)[:MESSAGE_KEY_CHARS]
+        said_at, kept_back = self._said.get(key, (-PATIENCE_S, 0))
+        if record.created - said_at < PATIENCE_S:
+            self._said[key] = said_at, kept_back + 1
+            return False
+        if len(self._said) >= MESSAGES_REMEMBERED_MAX:
+            self._said.clear()  # said again once more than needed, at worst
+        self._said[key] = record.created, 0
+        if kept_back:
+            record.kept_back = kept_back
+        return True
 
 
 class InstanceFilter(logging.Filter):

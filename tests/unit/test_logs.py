@@ -80,3 +80,21 @@ def test_the_name_of_the_process_stands_on_every_line(capsys: pytest.CaptureFixt
         root.handlers[:], level = before
         root.setLevel(level)
     assert json.loads(capsys.readouterr().err)["instance"] == "worker-2"
+
+
+def test_what_a_client_repeats_is_said_once_in_a_while_with_a_count() -> None:
+    repeats = logs.RepeatFilter()
+
+    def says(
+        at_s: float, message: str, name: str = "aiokafka.conn", level: int = logging.ERROR
+    ) -> logging.LogRecord | None:
+        record = logging.makeLogRecord({"name": name, "levelno": level, "msg": message, "created": at_s})
+        return record if repeats.filter(record) else None
+
+    assert says(0.0, "unable to connect to node %s")
+    assert [says(at / 10, "unable to connect to node %s") for at in range(1, 90)] == [None] * 89
+    assert says(5.0, "another trouble"), "one message never hides another"
+    later = says(logs.PATIENCE_S, "unable to connect to node %s")
+    assert later is not None
+    assert vars(later)["kept_back"] == 89
+    assert all(says(1.0, "record dead-lettered", name="streams.engine.exactly_once.processing") for _ in range(3))
