@@ -50,7 +50,9 @@ def test_what_all_texts_share_is_constant_and_the_rest_are_slots() -> None:
     assert shown(*letters(20)) == "Write a {{0}} letter to {{1}} about {{2}}, please.\nThank you."
 
 
-def test_what_a_text_lacks_that_was_too_many_to_be_compared_is_no_constant() -> None:
+@pytest.mark.parametrize("known", [None, Template(("Read this file of mine:\n", "."))])
+def test_what_a_text_lacks_that_was_not_compared_is_no_constant(known: Template | None) -> None:
+    """Nineteen texts of 300 words are too long to compare them all; the second one is left out."""
     chance = dice(7)
     subjects = [f"old {word}" for word in LETTERS] + ["old oak", "old pea", "old rye", "old tea", "old yew"]
     bodies = [" ".join(chance.choices(LETTERS, k=300)) for _ in subjects]
@@ -60,9 +62,9 @@ def test_what_a_text_lacks_that_was_too_many_to_be_compared_is_no_constant() -> 
     others = [
         text.replace("Subject: old", "Subject: new") if number == 1 else text for number, text in enumerate(texts)
     ]
-    assert learn(texts).constants[1].endswith("Subject: old ")
-    assert learn(others).constants[1].endswith("Subject: ")
-    assert all(learn(others).parse(text) is not None for text in others)
+    assert learn(texts, known).constants[1].endswith("Subject: old ")
+    assert learn(others, known).constants[1].endswith("Subject: ")
+    assert all(learn(others, known).parse(text) is not None for text in others)
 
 
 def test_white_space_and_line_breaks_are_kept() -> None:
