@@ -88,7 +88,8 @@ def _of_frame(frame: CanonicalizedFrame, record: Record) -> Rows:
         rows.clusters.append(ClusterRow(refreshed.cluster_id, refreshed.tenant))
         known = TemplateRow(refreshed.template_id, refreshed.tenant, refreshed.cluster_id, refreshed.version)
         rows.templates.append(known)
-        rows.slot_statistics += [_slot(refreshed.template_id, slot) for slot in SLOTS.validate_json(refreshed.slots_json)]
+        slots = SLOTS.validate_json(refreshed.slots_json)
+        rows.slot_statistics += [_slot(refreshed.template_id, slot) for slot in slots]
     for item in frame.prompts:
         assignment = item.assignment
         prompt = assignment.prompt
