@@ -143,9 +143,7 @@ def turbulent_stream() -> list[str]:
 
 def reshaped_stream() -> list[str]:
     """Return some 200 prompts that make clusters merge and split: fragments of a template, and siblings."""
-    article = (
-        "Read the article below and answer in one sentence, citing nothing.\nArticle: {text}\nQuestion: {ask}"
-    )
+    article = "Read the article below and answer in one sentence, citing nothing.\nArticle: {text}\nQuestion: {ask}"
     stories = [" ".join(filled("{name} saw {thing}.", 12, seed=seed)) for seed in range(40)]
     asks = [f"How did {text}?" for text in filled("{name} come by {thing}", 60, seed=5)]
     hot = [article.format(text=stories[number // 8], ask=asks[number]) for number in range(16)]
