@@ -164,5 +164,5 @@ async def test_statistics_of_slots_travel_with_the_prompts(engine: FakeEngine) -
     (published,) = unit.sent_to(EVOLUTION_EVENTS.name)
     assert {statistics.template_id for statistics in told} == {json.loads(published.value or b"")["template_id"]}
     slots = json.loads(told[-1].slots_json)
-    assert [slot["name"] for slot in slots] == ["letter_kind", "letter", "topic"]
+    assert [slot["name"] for slot in slots] == ["letter_kind", "letter_to", "topic"]
     assert slots[0]["detail"] == {"values": ["dry", "formal", "friendly"]}
