@@ -91,7 +91,7 @@ def test_a_slot_of_ever_new_values_adds_nothing_to_its_cluster() -> None:
     feed = Blind()
     feed.feed(
         [
-            f"Look up order {number} and tell the customer when parcel {number * 7} will be there."
+            f"Look up order a{number} and tell the customer when parcel p{number * 7} will be there."
             for number in range(3_000)
         ]
     )

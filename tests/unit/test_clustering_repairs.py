@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from schemas.prompts import ClusterChangeKind
 from tests.clustering import (
+    NAMES,
     ROUTE,
     Feed,
     assignments,
@@ -117,3 +120,59 @@ def test_the_gate_that_decided_is_named() -> None:
         if one.decision.gate == "tie":
             assert one.decision.nearest_meaning >= one.decision.second_meaning
             assert "alike" in one.reasoning
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "Summarize order {number} for customer {name}.",
+        "Translate sentence {number} of chapter {number}",
+        "Please start the machine {number} in hall {hall}.",
+        "Give {name} a lesson of {number} minutes.",
+    ],
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_a_short_template_with_a_number_and_a_value_that_repeats_is_one_cluster(template: str, known: bool) -> None:
+    chance = random.Random(template)  # noqa: S311  test data, not secrets
+    texts = [
+        template.replace("of chapter {number}", f"of chapter {chance.randint(1, 40)}").format(
+            number=chance.randint(1, 9_999), name=chance.choice(NAMES), hall=chance.choice("ABCDEF")
+        )
+        for _ in range(40)
+    ]
+    feed = Feed()
+    feed.feed(busy_stream() if known else ())
+    home = homes(feed, texts, texts)
+    assert len(home) == 1
+    assert None not in home
+
+
+def test_short_instructions_that_begin_with_opposite_verbs_stay_two_clusters() -> None:
+    chance = random.Random(1)  # noqa: S311  test data, not secrets
+    start, stop = (
+        [f"Please {verb} the machine {chance.randint(1, 500)} in hall {chance.choice('ABCDEF')}." for _ in range(100)]
+        for verb in ("start", "stop")
+    )
+    feed = Feed()
+    texts = interleaved(start, stop)
+    one = homes(feed, texts, start)
+    clusters = dict(zip(texts, feed.clusters(), strict=True))
+    other = {clusters[text] for text in stop}
+    assert len(one) == len(other) == 1
+    assert one != other
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_length_in_words_or_in_a_number_of_words_does_not_split_its_template(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311  test data, not secrets
+    lengths = ("100 words", "250 words", "800 words", "1000 words", "short")
+    texts = [
+        f'Summarise the article titled "{title}" for the shop.\n- Name the main point\n'
+        f"- Provide a summary with a {chance.choice(lengths)} length\nStay polite, and do not add opinions of your own."
+        for title in filled("{thing} and {name}", 60, seed=seed)
+    ]
+    feed = Feed()
+    feed.feed(busy_stream())
+    home = homes(feed, texts, texts)
+    assert len(home) == 1
+    assert None not in home

@@ -15,6 +15,7 @@ from streams.prompts.clustering.sketch import located
 
 # Changing one word changes three shingles: fewer other shingles than this between two parts is only their seam.
 SEAM = 3
+QUANTITY_SHINGLES_MAX = SEAM + 2  # that a number and a unit of a word or two change
 MARKS_MAX = 4  # marks between a label and the first word of its value
 # Marks after which a template usually puts a value: labels, assignments, quotations, brackets.
 OPENING = frozenset(":：=\"“”'‘`([{<>|「『《【（")
@@ -51,6 +52,7 @@ class Gap:
 
     `before` are the marks and line breaks that the stretch follows, or the word; empty at the start of the prompt.
     `own` counts the group's shingles in it, `edges` those that it begins or ends with. `content` is its text.
+    `quantity` tells that all the group has there is a number with its unit: "200 words" is a value, never wording.
     """
 
     before: list[str]
@@ -58,6 +60,7 @@ class Gap:
     own: int
     edges: int
     content: str
+    quantity: bool
 
     @property
     def labelled(self) -> bool:
@@ -109,7 +112,9 @@ def _gap(places: list[tuple[str, int]], changed: list[int], group: AbstractSet[i
     start, end = changed[0], changed[-1]
     after = places[end][0] if end + 1 < len(places) else None
     content = " ".join(token for token, _ in places[start + 1 : end])
-    return [Gap(_before(places, start), after, own, max(lead, tail), content)]
+    counted = any(places[place][0].isdecimal() for place, is_own in zip(changed, held, strict=True) if is_own)
+    quantity = counted and own <= QUANTITY_SHINGLES_MAX
+    return [Gap(_before(places, start), after, own, max(lead, tail), content, quantity)]
 
 
 def _before(places: list[tuple[str, int]], start: int) -> list[str]:

@@ -26,7 +26,7 @@ from streams.prompts.clustering.state import State
 
 CENTROIDS, SIGNATURES, MEMBERS, WAITING, RECENT_IDS = "centroids", "signatures", "members", "waiting", "recent_ids"
 TABLES = (CENTROIDS, SIGNATURES, MEMBERS, WAITING, RECENT_IDS)
-FORMAT = 3
+FORMAT = 4
 _ZLIB_LEVEL = 1  # half the gain of level 9 at a tenth of its time
 _COUNTERS = struct.Struct("<BQQQB")
 _CLUSTER = struct.Struct("<BBQQQQQI")

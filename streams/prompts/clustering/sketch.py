@@ -5,6 +5,10 @@ template's ends are its most reliable constants. Shingles that occur twice in a 
 review or `self.` in code would otherwise pass for constants. Scripts written without spaces give a token per
 character. Hashes are stable (xxhash of the token, integer mixing), so they may be stored.
 
+Beside a word, every number is the same token: order 17 and order 18 are one wording. Among mere numbers and marks a
+number keeps its digits: dates, tables and the heads of a diff are values, and that they are written alike says nothing
+about the template around them.
+
 Intuition: fill one template twice and lay the two shingle sets over each other. What both hold is the template; what
 one holds alone is a slot value.
 """
@@ -41,7 +45,10 @@ _HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 # times a constant of its place, is one too.
 _FIRST, _SECOND = np.uint64(0x6A09E667F3BCC909), np.uint64(0xBB67AE8584CAA73B)
 _SHIFT = np.uint64(3)
-_EDGE_IDENTITY = 1  # of what lies outside a prompt
+_KIND = np.uint64(3)  # the two lowest bits of a token's identity tell what it is
+_WORD, _MARK, _NUMBER = 0, 1, 2
+_ANY_NUMBER = 4 | _NUMBER  # the identity of every number beside a word
+_EDGE_IDENTITY = 8 | _WORD  # of what lies outside a prompt: a place as sure as a word
 _GAP = "\0"  # stands for the middle left out of a long prompt; no pattern above gives it as a token
 
 
@@ -54,12 +61,14 @@ class Sketch:
 
 
 class _TokenIdentities(dict[str, int]):
-    """Hashes of tokens, computed once."""
+    """Hashes of tokens with their kind, computed once."""
 
     def __missing__(self, token: str) -> int:
         if len(self) >= TOKEN_IDS_MAX:
             self.clear()
-        identity = self[token] = xxhash.xxh3_64_intdigest(token.encode("utf-8", "surrogatepass"))
+        digest = xxhash.xxh3_64_intdigest(token.encode("utf-8", "surrogatepass"))
+        kind = _NUMBER if token.isdecimal() else _WORD if token[0].isalnum() or token[0] == "_" else _MARK
+        identity = self[token] = digest & ~3 | kind
         return identity
 
 
@@ -117,12 +126,24 @@ def _tokens_and_identities(text: str) -> tuple[list[str], NDArray[np.uint64]]:
 def _mix(identities: NDArray[np.uint64]) -> Shingles:
     if identities.size < 3:
         return np.empty(0, dtype=np.int64)
-    mixed = identities[:-2] * _FIRST
-    mixed += identities[1:-1] * _SECOND
-    mixed += identities[2:]
+    mixed = _sum(identities)
+    kinds = identities & _KIND
+    numbers = kinds == _NUMBER
+    if numbers.any():
+        words = kinds == _WORD
+        beside_word = words[:-2] | words[1:-1] | words[2:]
+        mixed = np.where(beside_word, _sum(np.where(numbers, np.uint64(_ANY_NUMBER), identities)), mixed)
     mixed >>= _SHIFT
     mixed &= _HASH_BITS
     shingles = mixed.view(np.int64)
     shingles[0] |= STARTS
     shingles[-1] |= ENDS
     return shingles
+
+
+def _sum(identities: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return a sum over each token and its two followers, each times a constant of its place."""
+    sums: NDArray[np.uint64] = identities[:-2] * _FIRST
+    sums += identities[1:-1] * _SECOND
+    sums += identities[2:]
+    return sums

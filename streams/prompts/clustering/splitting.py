@@ -109,7 +109,7 @@ def _wordings(moves: Moves, signature: frozenset[int], sample: list[Kept], group
             continue
         holder = _members(sample, members)[0]
         places = [gap for gap in gaps(holder.prompt.text, group, signature, holder.shingles) if gap.edges >= SEAM]
-        if sum(gap.edges for gap in places if not gap.delimited) < WORDING_CONSTANTS_MIN:
+        if sum(gap.edges for gap in places if not gap.delimited and not gap.quantity) < WORDING_CONSTANTS_MIN:
             continue
         several = len({gap.content for gap in places}) > 1 and WORDINGS_MOST * members.bit_count() >= len(sample)
         if several or any(_alike(rest, other) for other, _ in groups):
