@@ -33,6 +33,18 @@ ACTORS = (
     "I want you to act as my diary. Today I met {name}, who showed me {thing}. Remember that. What would you say?",
     "I want you to act as a judge. {name} stole {thing}. Weigh {number} witnesses. Speak slowly, and decide nothing.",
 )
+# Templates with one document each between an opening and an ending of their own.
+AROUND_A_DOCUMENT = (
+    ("List every person named in the text.", "One name a line, in the order of appearance."),
+    ("Turn this story into a telegram.", "No more than twenty words, and STOP after each thought."),
+    ("Which claims in the passage could a reader check?", "Answer as a table with two columns."),
+    ("Translate what follows into plain Dutch.", "Leave the names of places as they are."),
+    ("You grade essays for a village school.", "Close with a mark between one and ten."),
+    ("Here is a letter that came by mistake.", "Guess who wrote it, and give two reasons."),
+    ("Write three quiz questions on this reading.", "Mark the right answer with a star."),
+    ("Rewrite the paragraph for a child of six.", "Short words only, please."),
+    ("Find what contradicts itself below.", "If nothing does, say so and stop."),
+)
 
 
 def homes(feed: Feed, texts: list[str], kind: list[str]) -> set[str | None]:
@@ -51,6 +63,24 @@ def test_prompts_about_two_documents_join_their_template_once_it_shows() -> None
     assert changes(feed.steps, ClusterChangeKind.MERGED)
     assert len(home) == 1
     assert None not in home
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_document_that_many_templates_are_filled_with_keeps_none_of_their_prompts(seed: int) -> None:
+    stories = [" ".join(filled("{name} saw {thing}.", 12, seed=number)) for number in range(109)]
+    popular = stories.pop()
+    hot = [f"{start}\n\n{popular}\n\n{end}" for start, end in AROUND_A_DOCUMENT] * 2
+    families = [
+        [f"{start}\n\n{stories[12 * family + number]}\n\n{end}" for number in range(12)]
+        for family, (start, end) in enumerate(AROUND_A_DOCUMENT)
+    ]
+    texts = [*interleaved(hot, seed=seed), *interleaved(*families, seed=seed)]
+    feed = Feed()
+    feed.feed(texts)
+    placed = [(text, home) for text, home in zip(texts, feed.clusters(), strict=True) if home is not None]
+    assert {text for text, _ in placed} >= set(hot)
+    pairs = {(text.partition("\n")[0], home) for text, home in placed}
+    assert len(pairs) == len({home for _, home in pairs}) == len(AROUND_A_DOCUMENT)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

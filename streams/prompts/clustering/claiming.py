@@ -1,6 +1,8 @@
 """Members that move because another cluster explains them better.
 
 Clusters compete for prompts with the same rule that placed them (`match.explains_better`), only later and knowing more.
+Prompts about one popular document may have founded a cluster before their templates showed. It knows no end of theirs,
+so however large it is, each template that does may claim its own.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ def claim(moves: Moves, cluster: Cluster) -> None:
         return
     size = len(cluster.signature)
     votes = state.pool.votes(cluster.signature)
+    votes.update(state.claimable.votes(cluster.signature))
     for ordinal, shared in state.overlaps(cluster.signature).items():
         other = state.clusters[ordinal]
         if other is not cluster and 100 * shared >= RIVAL_PERCENT * len(other.signature):

@@ -80,6 +80,7 @@ class Cluster:
     anchors: int = 0
     retired: bool = False
     pooled: bool = False  # derived: its sample can found other clusters
+    claimable: bool = False  # derived: no longer pooled, yet any cluster may claim its sample
     kept: dict[int, Kept] = field(default_factory=dict)
     kept_chars: int = 0  # derived
     _length: float | None = None  # of the centroid, squared

@@ -119,14 +119,19 @@ def _examine(around: _Neighbourhood, part: frozenset[int], current: Candidate | 
 
 
 def _movable(state: State, holders: list[Kept], part: frozenset[int], weight: int) -> list[Kept]:
-    """Leave out witnesses whose cluster has the proposed constants and more besides: it explains them better."""
+    """Leave out witnesses whose cluster explains them better.
+
+    It has the proposed constants and more besides, or it knows how they begin or end, and the proposal does not.
+    """
+    inner = not anchors(part)
     staying: dict[int | None, bool] = {None: False}
     for kept in holders:
         if kept.home is not None and kept.home not in staying:
-            signature = state.clusters[kept.home].signature
-            both = state.evidence.weigh(part & signature)
+            home = state.clusters[kept.home]
+            both = state.evidence.weigh(part & home.signature)
             contained = 100 * both >= CONTAINED_PERCENT * weight
-            staying[kept.home] = contained and state.evidence.weigh(signature) > weight
+            richer = contained and state.evidence.weigh(home.signature) > weight
+            staying[kept.home] = richer or (inner and home.anchors > 0)
     return [kept for kept in holders if not staying[kept.home]]
 
 

@@ -101,6 +101,7 @@ class State:
         self.member_chars = 0  # derived: of all samples together
         self.by_constant = SortedIndex()  # shingle -> ordinals
         self.pool = SortedIndex()  # shingle -> numbers of founding candidates
+        self.claimable = SortedIndex()  # shingle -> numbers of prompts whose cluster knows no end of theirs
         self.evidence = Evidence()
         self.due: list[int] = []  # ordinals of clusters whose repair is due, ascending
         self.by_fed: list[tuple[int, int]] = []  # heap of (fed, ordinal), lazily corrected
@@ -141,8 +142,7 @@ class State:
         cluster.kept[kept.number] = kept
         cluster.kept_chars += len(kept.prompt.text)
         self.member_chars += len(kept.prompt.text)
-        if cluster.pooled:
-            self._pool_in(kept)
+        self._index_in(cluster, kept)
 
     def drop_member(self, cluster: Cluster, kept: Kept) -> None:
         """Take a prompt out of a cluster's sample."""
@@ -150,8 +150,7 @@ class State:
         cluster.kept_chars -= len(kept.prompt.text)
         self.member_chars -= len(kept.prompt.text)
         kept.home = None
-        if cluster.pooled:
-            self._pool_out(kept)
+        self._index_out(cluster, kept)
 
     def readmit(self, kept: Kept) -> None:
         """Take a kept prompt back from its row."""
@@ -163,6 +162,7 @@ class State:
         cluster.kept[kept.number] = kept
         cluster.kept_chars += len(kept.prompt.text)
         self.member_chars += len(kept.prompt.text)
+        self._index_in(cluster, kept)
 
     def forget_changes(self) -> None:
         """Regard every row as written."""
@@ -223,6 +223,7 @@ class State:
         self.evidence.add(come, CLUSTER_COUNTS)
         cluster.set_signature(signature)
         self.changed_signatures.add(cluster.ordinal)
+        self._index_anew(cluster)
 
     def resize(self, cluster: Cluster, change: int) -> None:
         """Count members in or out, and let what depends on the size follow."""
@@ -233,14 +234,7 @@ class State:
     def refresh(self, cluster: Cluster) -> None:
         """Bring what is derived from a cluster's size in step."""
         self.set_due(cluster, due=not cluster.retired and cluster.size >= cluster.check_at)
-        pooled = cluster.size < self.policy.tentative_below and not cluster.retired
-        if pooled != cluster.pooled:
-            cluster.pooled = pooled
-            for kept in cluster.sample():
-                if pooled:
-                    self._pool_in(kept)
-                else:
-                    self._pool_out(kept)
+        self._index_anew(cluster)
 
     def retire(self, cluster: Cluster) -> None:
         """Cut a cluster with an empty sample down to a stub: the constants with the smallest hashes, a fair sample."""
@@ -298,6 +292,34 @@ class State:
     def overlaps(self, shingles: Collection[int]) -> dict[int, int]:
         """Return ordinal -> how many of these shingles are constants of that cluster."""
         return self.by_constant.votes(shingles)
+
+    def _index_anew(self, cluster: Cluster) -> None:
+        """Let others found clusters of a young one's sample, and claim that of one without an end of its prompts.
+
+        Constants that stand only amid prompts may be a popular value, which the slots of many templates hold.
+        """
+        young = cluster.size < self.policy.tentative_below
+        pooled = young and not cluster.retired
+        claimable = not young and not cluster.anchors and not cluster.retired
+        if (pooled, claimable) == (cluster.pooled, cluster.claimable):
+            return
+        for kept in cluster.sample():
+            self._index_out(cluster, kept)
+        cluster.pooled, cluster.claimable = pooled, claimable
+        for kept in cluster.sample():
+            self._index_in(cluster, kept)
+
+    def _index_in(self, cluster: Cluster, kept: Kept) -> None:
+        if cluster.pooled:
+            self._pool_in(kept)
+        elif cluster.claimable:
+            self.claimable.insert(kept.shingles, kept.number)
+
+    def _index_out(self, cluster: Cluster, kept: Kept) -> None:
+        if cluster.pooled:
+            self._pool_out(kept)
+        elif cluster.claimable:
+            self.claimable.take_out(kept.shingles, kept.number)
 
     def _pool_in(self, kept: Kept) -> None:
         self.pool.insert(kept.shingles, kept.number)
