@@ -83,7 +83,7 @@ LONG: tuple[Scenario, ...] = (
 
 SHORT = Scenario(
     "short",
-    stream=(WorkerKilled(), WorkerFrozen(), WorkerKilled(), WorkerKilled()),
+    stream=(WorkerKilled(), WorkerFrozen(), BrokerKilled(), WorkerKilled()),
     catalogue=(ConnectionsCut(), SinkKilled()),
     conditions=Conditions(partitions=4, session_timeout_s=6.0),
 )

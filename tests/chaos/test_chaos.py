@@ -1,4 +1,4 @@
-"""The short set: one small replay whose workers are killed and frozen, whose sink is cut off and killed.
+"""The short set: one small replay whose workers and broker are killed, a worker frozen, the sink cut off and killed.
 
 `make chaos SEED=n` runs the long one.
 """
@@ -21,7 +21,7 @@ SEED = 1
 @pytest.mark.kafka
 @pytest.mark.postgres
 @pytest.mark.timeout(600)
-def test_killed_and_frozen_workers_and_a_sink_cut_off_leave_what_an_undisturbed_run_leaves(tmp_path: Path) -> None:
+def test_a_broker_and_workers_killed_and_a_sink_cut_off_leave_what_an_undisturbed_run_leaves(tmp_path: Path) -> None:
     result = replay(SHORT, SEED, tmp_path, log.info)
     assert result.problems == []
     assert [finding for finding in result.findings if not finding.clean] == []
