@@ -68,7 +68,7 @@ FROM cluster_assignments AS link
 JOIN resolved_clusters AS resolved USING (cluster_id)
 JOIN prompts AS prompt USING (prompt_id, tenant)
 WHERE link.current AND resolved.resolved_id = $1::uuid
-ORDER BY prompt.created_at DESC, prompt.prompt_id
+ORDER BY prompt.created_at DESC, prompt.prompt_offset DESC, prompt.prompt_id
 LIMIT $2
 """
 

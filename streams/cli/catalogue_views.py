@@ -18,13 +18,21 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.events import EvolutionType
-from streams.cli.render import TYPE_STYLES, diff_text, moment, plain, printable, template_text
+from streams.cli.render import (
+    TYPE_STYLES,
+    diff_text,
+    moment,
+    one_line,
+    plain,
+    printable,
+    slot_values_text,
+    template_text,
+)
 
 if TYPE_CHECKING:
     from connectors.postgres.reader import Cluster, ClusterDetail, Event, Example, Integrity, SlotDetail, Stats, Version
 
 SHORT_ID_CHARS = 8
-LINE_CHARS_MAX = 100  # of a template or value shown on one line
 VALUE_CHARS_MAX = 40  # of one example value in the table of slots
 VALUES_SHOWN = 3
 VERSIONS_SHOWN = 10
@@ -97,22 +105,6 @@ def _name(cluster: Cluster) -> Text:
     """Return the cluster's name on one line, and say so where it is a model's."""
     name = _text(one_line(cluster.name, VALUE_CHARS_MAX))
     return name.append(" (model)", style="dim") if cluster.named_by else name
-
-
-def one_line(text: str, chars_max: int = LINE_CHARS_MAX) -> str:
-    """Return the text on one line, cut to a length."""
-    line = " ".join(text.split())
-    return line if len(line) <= chars_max else line[: chars_max - 1].rstrip() + "…"
-
-
-def slot_values_text(values: Mapping[str, str]) -> Text:
-    """Return the value each slot has in one prompt."""
-    shown = Text()
-    for name, value in values.items():
-        shown.append(printable(name), style="bold cyan")
-        shown.append(f" = {printable(one_line(value))}\n")
-    shown.rstrip()
-    return shown
 
 
 def time_text(at: datetime) -> str:

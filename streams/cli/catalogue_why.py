@@ -14,8 +14,8 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from streams.cli.catalogue_views import SHORT_ID_CHARS, slot_values_text, time_text
-from streams.cli.render import printable, template_text
+from streams.cli.catalogue_views import SHORT_ID_CHARS, time_text
+from streams.cli.render import printable, slot_values_text, template_text
 
 if TYPE_CHECKING:
     from connectors.postgres.reader import Link, PromptHistory
@@ -105,8 +105,9 @@ def _scores(gate: str, decision: Mapping[str, Any]) -> Text:
         return shown
     if second:
         shown.append(f"second   cluster {_short(second)}: {_measured(decision, 'second')}\n")
-    if nearest:
         shown.append(f"margin   {decision.get('margin', 0.0):.0%} of structure between the two\n")
+    elif nearest:
+        shown.append("second   no other cluster came near\n")
     return shown
 
 

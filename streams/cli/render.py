@@ -28,6 +28,7 @@ TYPE_STYLES = {
     EvolutionType.DRIFT_DETECTED: "bold red",
 }
 TEMPLATE_LINES_SHOWN = 12
+LINE_CHARS_MAX = 100  # of a template or value shown on one line
 # Categories a terminal obeys instead of showing: controls, line and paragraph separators, lone surrogates.
 UNPRINTABLE_CATEGORIES = frozenset({"Cc", "Zl", "Zp", "Cs"})
 # Marks that turn the direction of writing, and so could make text read as what it is not.
@@ -91,6 +92,22 @@ def template_text(template: str, slot_names: Iterable[str], *, lines_max: int | 
         shown.highlight_regex(pattern, "bold cyan")
     if cut:
         shown.append(f"\n… {len(lines) - (lines_max or 0)} more lines", style="dim")
+    return shown
+
+
+def one_line(text: str, chars_max: int = LINE_CHARS_MAX) -> str:
+    """Return the text on one line, cut to a length."""
+    line = " ".join(text.split())
+    return line if len(line) <= chars_max else line[: chars_max - 1].rstrip() + "…"
+
+
+def slot_values_text(values: Mapping[str, str]) -> Text:
+    """Return the value each slot has in one prompt."""
+    shown = Text()
+    for name, value in values.items():
+        shown.append(printable(name), style="bold cyan")
+        shown.append(f" = {printable(one_line(value))}\n")
+    shown.rstrip()
     return shown
 
 

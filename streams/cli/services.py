@@ -24,6 +24,7 @@ def up() -> None:
     from streams.settings import load
 
     settings = load()
+    click.echo("starting Kafka and PostgreSQL (the first start also fetches the broker, 45 MB)", err=True)
     services = embedded.up(settings.data_dir, settings.cache_dir)
     for service in (services.kafka, services.postgres):
         if service is None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, Protocol
@@ -62,8 +62,23 @@ class Space(Protocol):
 
 
 @dataclass(slots=True)
+class Mined:
+    """A cluster as the last of its prompts that its template read shows it; without a template, as none has one."""
+
+    cluster_id: str
+    family_id: str | None
+    template: str | None = None
+    version: str | None = None
+    prompts: int = 0
+    example: dict[str, str] = field(default_factory=dict)  # the slots of that prompt
+
+
+@dataclass(slots=True)
 class Summary:
-    """What a run saw. `problems` are the first bad lines: (line number, what is wrong)."""
+    """What a run saw. `problems` are the first bad lines: (line number, what is wrong).
+
+    `templates` has an entry for each cluster that prompts ended in, by its id, once all predictions are made.
+    """
 
     prompts: int = 0
     bad_lines: int = 0
@@ -72,9 +87,22 @@ class Summary:
     duplicates: int = 0
     clustered: int = 0
     raw: int = 0
-    clusters: int = 0
+    templates: dict[str, Mined] = field(default_factory=dict)
     events: Counter[str] = field(default_factory=Counter)
     problems: list[tuple[int, str]] = field(default_factory=list)
+
+    def largest(self) -> list[Mined]:
+        """Return the clusters, those of most prompts first."""
+        return sorted(self.templates.values(), key=lambda mined: (-mined.prompts, mined.cluster_id))
+
+    def read(self, cluster_id: str, reading: canonicalization.Reading) -> None:
+        """Count a prompt that ended in a cluster, as it was read."""
+        self.clustered += 1
+        self.raw += reading.raw
+        mined = self.templates.setdefault(cluster_id, Mined(cluster_id, reading.family_id))
+        mined.prompts += 1
+        if not reading.raw:
+            mined.template, mined.version, mined.example = reading.template, reading.version, reading.slots
 
     def bad(self, line: int, problem: str) -> None:
         self.bad_lines += 1
@@ -144,7 +172,6 @@ class Miner:
         """Read the file again; yield one prediction a prompt, in order, as the final state sees it."""
         repeated = set(self._repeats.values())
         first_home: dict[str, str | None] = {}
-        seen: set[str] = set()
         for number, prompt in self._prompts(advance, report=False):
             if number in self._repeats:
                 cluster_id = first_home.get(prompt.prompt_id)
@@ -156,9 +183,7 @@ class Miner:
                 yield {"id": prompt.prompt_id, **NO_CLUSTER}
                 continue
             reading = self._canonicalization.read(cluster_id, prompt.text)
-            self.summary.clustered += 1
-            self.summary.raw += reading.raw
-            seen.add(cluster_id)
+            self.summary.read(cluster_id, reading)
             yield {
                 "id": prompt.prompt_id,
                 "cluster_id": cluster_id,
@@ -168,7 +193,6 @@ class Miner:
                 "version": reading.version,
                 "raw": reading.raw,
             }
-        self.summary.clusters = len(seen)
 
     def _final(self, cluster_id: str | None) -> str | None:
         while cluster_id in self._merged:
@@ -219,6 +243,18 @@ NO_CLUSTER: dict[str, Any] = {
 }
 
 
+def template_line(mined: Mined) -> dict[str, Any]:
+    """Return what the templates file says of a cluster."""
+    return {
+        "cluster_id": mined.cluster_id,
+        "family_id": mined.family_id,
+        "prompts": mined.prompts,
+        "version": mined.version,
+        "template": mined.template,
+        "example": mined.example,
+    }
+
+
 def event_line(event: EvolutionEvent) -> dict[str, Any]:
     """Return what the events file says of an event."""
     return {
@@ -236,16 +272,17 @@ def event_line(event: EvolutionEvent) -> dict[str, Any]:
 def lines_of(path: Path, advance: Advance) -> Iterator[tuple[int, bytes]]:
     """Yield (number from 1, line) of a file, plain or gzip; blank lines are skipped.
 
+    A line longer than any record is cut there, so it is no JSON: the file may be no text at all, and one line of it.
     `advance` is told how many bytes of the file on disk were read.
 
     Raises:
         UndecodableRecord: the file is not what gzip wrote, or ends early.
     """
     with path.open("rb") as raw:
-        stream: Iterable[bytes] = _opened(raw, path)
+        stream = _opened(raw, path)
         at = 0
         try:
-            for number, line in enumerate(stream, 1):
+            for number, line in enumerate(iter(lambda: _line(stream), b""), 1):
                 now = raw.tell()
                 if now > at:
                     advance(now - at)
@@ -256,8 +293,17 @@ def lines_of(path: Path, advance: Advance) -> Iterator[tuple[int, bytes]]:
             raise UndecodableRecord(f"the compressed file is damaged: {error}; what follows is lost") from error
 
 
-def _opened(raw: BinaryIO, path: Path) -> Iterable[bytes]:
+def _opened(raw: BinaryIO, path: Path) -> BinaryIO | gzip.GzipFile:
     return gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+
+
+def _line(stream: BinaryIO | gzip.GzipFile) -> bytes:
+    """Return the next line, at most a little longer than a record may be; empty at the end."""
+    line = stream.readline(limits.RECORD_BYTES_MAX + 1)
+    rest = line
+    while len(rest) > limits.RECORD_BYTES_MAX:
+        rest = stream.readline(limits.RECORD_BYTES_MAX + 1)
+    return line
 
 
 def file_hash(path: Path) -> str:

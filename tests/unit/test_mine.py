@@ -12,9 +12,10 @@ import pytest
 import xxhash
 from click.testing import CliRunner
 
+from schemas.limits import RECORD_BYTES_MAX
 from streams.cli.mine import mine
 from streams.prompts.canonicalization.template import fill
-from streams.prompts.mine import Miner
+from streams.prompts.mine import Miner, lines_of
 from tests.canonical import letters
 
 DIMENSION = 16
@@ -149,7 +150,34 @@ def test_problems_are_listed_up_to_a_limit(tmp_path: Path) -> None:
     assert len(miner.summary.problems) == 20
 
 
-@pytest.mark.parametrize("option", ["--out", "--events"])
+def test_the_templates_come_once_each_the_largest_first_on_the_screen_and_in_their_file(tmp_path: Path) -> None:
+    other = (
+        "You check the minutes that the secretary of a rowing club has written about its meetings.\n"
+        "The club that met is called {city}, the mood there was {tone}, and what they spoke about was {topic}.\n"
+        "List every decision with who is to carry it out, and leave out what was only said in passing."
+    )
+    lines = prompts(40) + [json.dumps({"text": text}) for text in letters(20, template=other)]
+    path, found = a_file(tmp_path, lines), tmp_path / "templates.jsonl"
+    result = CliRunner().invoke(mine, [str(path), "--out", str(tmp_path / "out.jsonl"), "--templates", str(found)])
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in found.read_text().splitlines()]
+    assert [row["prompts"] for row in rows] == [40, 20]
+    last_texts = [json.loads(lines[place])["text"] for place in (39, 59)]
+    assert [fill(row["template"], row["example"]) for row in rows] == last_texts
+    places = [result.output.index(row["cluster_id"][:8]) for row in rows]
+    assert places == sorted(places)
+
+
+def test_a_line_longer_than_any_record_is_a_bad_line_that_is_never_held_whole(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(b"x" * (2 * RECORD_BYTES_MAX + 7) + b"\n" + "\n".join(prompts(20)).encode())
+    assert next(len(line) for _, line in lines_of(path, lambda _: None)) == RECORD_BYTES_MAX + 1
+    miner, predictions = mined(path)
+    assert [line for line, _ in miner.summary.problems] == [1]
+    assert len(predictions) == 20
+
+
+@pytest.mark.parametrize("option", ["--out", "--events", "--templates"])
 def test_the_command_refuses_to_write_over_its_input(tmp_path: Path, option: str) -> None:
     path = a_file(tmp_path, prompts(40))
     before = path.read_bytes()
