@@ -18,6 +18,7 @@ INBOX_BYTES_MAX = INBOX_UNITS_MAX * UNIT_BYTES_MAX
 FETCH_WAIT_MS_MAX = 100
 FETCH_RECORDS_MAX = 2_000
 FETCH_BYTES_MAX = 16 * MIB
+CAREFUL_BYTES_MAX = MIB  # of records that the client failed on, read again by a slower parser
 
 # A record with its key and headers, and the header of the batch it travels in.
 RECORD_OVERHEAD_BYTES = 64  # offsets, lengths, timestamp of one record
@@ -38,6 +39,7 @@ COMMIT_PAUSE_FACTOR = 5.0
 # A held partition is tried again after these pauses (doubled each time, jittered by half).
 HOLD_SECONDS_MIN = 0.25
 HOLD_SECONDS_MAX = 30.0
+UNREADABLE_RETRY_S = 5.0  # between looks at a record that is broken: another replica may have it whole
 RETRY_AFTER_SECONDS_MAX = 300.0  # of what a service may ask for: a slip of its clock must not stop work for a day
 
 # A session in doubt starts over at once the first time, and after these pauses (doubled) when it fails again.

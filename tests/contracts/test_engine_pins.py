@@ -9,7 +9,7 @@ import faust
 import pytest
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment, Subscription, SubscriptionState, TopicPartitionState
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
@@ -17,6 +17,7 @@ from aiokafka.producer.sender import InitPIDHandler, Sender
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol import transaction
 from aiokafka.protocol.api import Request
+from aiokafka.record.default_records import _DefaultRecordBatchPy
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
@@ -136,6 +137,19 @@ def test_transactions_speak_the_protocol_in_which_only_a_fence_moves_the_epoch()
 def test_requests_are_built_for_the_version_that_the_broker_offers() -> None:
     assert list(inspect.signature(Request.prepare).parameters) == ["self", "versions"]
     assert "self.build(req_class)" in inspect.getsource(Request.prepare)
+
+
+def test_records_can_be_parsed_once_more_in_python_where_header_names_alone_are_decoded() -> None:
+    batch = inspect.getsource(_DefaultRecordBatchPy)
+    assert batch.count(".decode(") == 1
+    assert 'h_key = buffer[pos : pos + h_key_len].decode("utf-8")' in batch
+    assert batch.count("self._buffer = ") == 2  # what arrived, and what it was unpacked to, before the first record
+    assert list(inspect.signature(PartitionRecords).parameters) == [
+        "tp", "records", "aborted_transactions", "fetch_offset", "key_deserializer", "value_deserializer", "check_crcs",
+        "isolation_level",
+    ]  # fmt: skip
+    parsing = inspect.getsource(PartitionRecords)
+    assert parsing.index("next_fetch_offset = record.offset + 1") < parsing.index("yield consumer_record")
 
 
 def test_a_full_batch_says_so_by_taking_nothing() -> None:

@@ -25,6 +25,7 @@ The rule, for each source partition by itself:
 Modules, in the order of the flow:
 
     transport.py  what Faust and aiokafka do differently here: fetch, seek, rebalance
+    careful.py    records that aiokafka fails on, read by its slower parser, or told apart as broken
     inbox.py      records of one partition that wait, and how many make a unit
     unit.py       a unit of work: overlay of rows, queue of sends
     session.py    one source partition between fence and doubt

@@ -20,6 +20,15 @@ from streams.engine.ports import Record
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """What cannot be read: from offset `at` to before `after`, as far as that can be told."""
+
+    at: int
+    after: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What one fetch brought for one partition.
 
@@ -33,6 +42,7 @@ class Batch:
     start: int
     end: int
     records: tuple[Record, ...]
+    fault: Fault | None = None  # what follows cannot be read
 
 
 class PositionGap(Exception):

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
-from streams.engine.exactly_once.inbox import Batch, Inbox
+from streams.engine.exactly_once.inbox import Batch, Fault, Inbox
 from streams.engine.exactly_once.ledger import Ledger
 from streams.engine.exactly_once.processing import Processing
 from streams.engine.exactly_once.producer import ConnectionLost, TransactionalProducer
 from streams.engine.exactly_once.stage import Stage, Surroundings
-from streams.engine.limits import CLOSE_SECONDS_MAX
+from streams.engine.limits import CLOSE_SECONDS_MAX, UNREADABLE_RETRY_S
 from streams.engine.tables import View
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,9 @@ class Session:
             around.observer,
             around.store,
         )
+        self._around = around
+        self._unreadable = ""  # why nothing more can be fetched, and when that is tried again
+        self._fetch_again_at = 0.0
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._processing = Processing(stage, partition, self._ledger, view, around, self._closing)
         self._task = asyncio.create_task(self._run(), name=f"session {self.place}")
@@ -72,7 +76,7 @@ class Session:
     @property
     def held_reason(self) -> str:
         """Why the partition is held; empty = it is not."""
-        return self._processing.held_reason
+        return self._processing.held_reason or self._unreadable
 
     @property
     def working(self) -> bool:
@@ -81,12 +85,15 @@ class Session:
     @property
     def hungry(self) -> bool:
         """Whether to fetch for it."""
-        return self.working and not self._inbox.full
+        return self.working and not self._inbox.full and time.monotonic() >= self._fetch_again_at
 
     def push(self, batch: Batch) -> None:
         """Take the next batch of the partition; one that does not join is a doubt."""
         try:
             self._inbox.push(batch)
+            self._unreadable = ""
+            if batch.fault is not None:
+                self._hold(batch.fault)
         except Exception as error:  # noqa: BLE001  a gap, and whatever else
             self._start_over(error)
 
@@ -128,6 +135,17 @@ class Session:
         # Not before the last commit: also behind a lost connection it is tried, because it brings the markers that
         # the commit before it may have lost. And not only at the next assignment, which waits for the broker.
         await self._producer.stop()
+
+    def _hold(self, fault: Fault) -> None:
+        """Fetch nothing for a while: what comes next cannot be read, and nobody but its operator may leave it out."""
+        self._fetch_again_at = time.monotonic() + UNREADABLE_RETRY_S
+        topic = self.stage.topic
+        self._unreadable = (
+            f"{topic}-{self._partition} cannot be read at offset {fault.at} ({fault.error}): mend it, or, to go on "
+            f"without it, stop all workers, set the offset of group {self._around.group} to {fault.after}, and restart"
+        )
+        log.error("partition held", extra={"place": self.place, "reason": self._unreadable})
+        self._around.observer.failed(self.stage.name, fault.error)
 
     def _start_over(self, error: Exception) -> None:
         self._closing.set_result(None)

@@ -17,11 +17,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    CorruptRecordException,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    UnsupportedCodecError,
+)
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 
-from streams.engine.exactly_once.inbox import Batch
+from streams.engine.exactly_once.careful import read_carefully
+from streams.engine.exactly_once.inbox import Batch, Fault
 from streams.engine.exactly_once.truth import Source
 from streams.engine.limits import FETCH_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MS_MAX
 from streams.engine.ports import Record
@@ -33,6 +42,7 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.02  # between two looks when no partition may be fetched
 NOWHERE = -1  # no position
+UNREADABLE = (CorruptRecordException, UnsupportedCodecError)  # errors of records; others are of the broker
 
 
 class BatchMessage(ConsumerMessage):
@@ -115,6 +125,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                     return []  # left from before the seek: where nothing is committed, the client knows no position
                 except OffsetOutOfRangeError as error:
                     return [self._out_of_range(partition) for partition in error.args[0]]
+                except Exception as error:  # whatever a parser raises
+                    if isinstance(error, KafkaError) and not isinstance(error, UNREADABLE):
+                        raise
+                    log.info("records are read carefully", extra={"error": type(error).__name__})
+                    return await self._fetch_carefully(consumer, assignment, partitions)
             if not assignment.active:
                 return []  # a rebalance came between; these records are read again
             return [
@@ -125,11 +140,36 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 and end != self._cursor.get(partition)
             ]
 
+    async def _fetch_carefully(
+        self, consumer: aiokafka.AIOKafkaConsumer, assignment: Any, partitions: Collection[TopicPartition]
+    ) -> list[Batch]:
+        positions = {partition: self._cursor[partition] for partition in partitions}
+        # The error took along what had been fetched of all of them, and some were moved behind it.
+        for partition, position in positions.items():
+            consumer.seek(partition, position)
+        try:
+            found = await read_carefully(consumer._client, positions)  # noqa: SLF001
+        except KafkaError as error:
+            log.warning("careful reading failed, trying again", extra={"error": repr(error)})
+            await asyncio.sleep(IDLE_SECONDS)
+            return []
+        if not assignment.active:
+            return []
+        for partition, of in found.items():
+            consumer.seek(partition, of.end)
+        return [
+            self._batch(partition, of.end, of.records, of.fault)
+            for partition, of in found.items()
+            if of.fault is not None or of.end != positions[partition]
+        ]
+
     def _out_of_range(self, partition: TopicPartition) -> Batch:
         """Return a batch that joins nothing, so that its session starts over and looks at what there is."""
         return Batch(partition.topic, partition.partition, self._epoch, NOWHERE, NOWHERE, ())
 
-    def _batch(self, partition: TopicPartition, end: int, fetched: Collection[Any]) -> Batch:
+    def _batch(
+        self, partition: TopicPartition, end: int, fetched: Collection[Any], fault: Fault | None = None
+    ) -> Batch:
         start = self._cursor.get(partition, -1)
         self._cursor[partition] = end
         records = tuple(
@@ -144,7 +184,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             )
             for record in fetched
         )
-        return Batch(partition.topic, partition.partition, self._epoch, start, end, records)
+        return Batch(partition.topic, partition.partition, self._epoch, start, end, records, fault)
 
     async def _go_on_from(self, epoch: int, positions: Mapping[Source, int]) -> None:
         async with self._exclusively():

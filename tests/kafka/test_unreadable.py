@@ -1,0 +1,121 @@
+"""Records that aiokafka fails on: odd ones are processed like any other, broken ones hold their partition alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record.util import calc_crc32c
+
+from infra.embedded import start
+from streams.engine.exactly_once.careful import parse
+from streams.settings import load
+from tests.kafka.chain import KEYS, PARTITIONS, Chain, until
+
+pytestmark = pytest.mark.kafka
+
+ODD = b"caf\xe9"  # as a producer in a language without Unicode strings may name a header
+CHECKSUM_AT = 17  # in a batch; it is of all that follows
+
+
+@pytest.fixture
+def chain(bootstrap: str) -> Chain:
+    return Chain(bootstrap)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Return the address of a broker of the test's own, and where its files are."""
+    folder = tmp_path / "data"
+    with start(folder, load().cache_dir, postgres=False) as services:
+        yield services.addresses.bootstrap_servers, folder
+
+
+async def produce_odd(chain: Chain, value: bytes, key: str) -> None:
+    """Write a record as no library for Python would: with a header named `ODD`."""
+    stand_in = "z" * len(ODD)
+    builder = BatchBuilder(1_000, 0)
+    builder.append(timestamp=None, key=key.encode(), value=value, headers=[(stand_in, b"\xff")])
+    batch = bytes(builder._build()).replace(stand_in.encode(), ODD)
+    batch = batch[:CHECKSUM_AT] + calc_crc32c(batch[CHECKSUM_AT + 4 :]).to_bytes(4) + batch[CHECKSUM_AT + 4 :]
+    partition = int(key.removeprefix("k")) % KEYS % PARTITIONS
+    client = AIOKafkaClient(bootstrap_servers=chain.bootstrap)
+    await client.bootstrap()
+    try:
+        request = ProduceRequest(None, -1, 10_000, [(chain.topic("in"), [(partition, batch)])])
+        answer = await client.send(1, request)
+        assert answer.topics[0][1][0][1] == 0
+    finally:
+        await client.close()
+
+
+async def test_a_header_name_that_is_not_utf_8_costs_nothing(chain: Chain) -> None:
+    engine = chain.engine()
+    chain.create_topics(engine)
+    await asyncio.to_thread(chain.produce, range(100))
+    await produce_odd(chain, orjson.dumps({"id": 100, "key": "k0"}), "k0")
+    await produce_odd(chain, b"no JSON", "k1")
+    await asyncio.to_thread(chain.produce, range(101, 200))
+    ids = [*range(100), 100, *range(101, 200)]
+    async with engine.running():
+        await asyncio.to_thread(chain.assert_exactly_once, ids)
+        letters = await asyncio.to_thread(chain.read, "dead-letters", enough=lambda found: len(found) == 1)
+        assert engine.reasons() == {}
+    headers = dict(letters[0].headers() or [])
+    assert (letters[0].value(), headers[r"caf\xe9"]) == (b"no JSON", b"\xff")
+
+
+async def test_a_broken_batch_holds_its_partition_says_where_and_is_read_once_it_is_whole(
+    broker: tuple[str, Path],
+) -> None:
+    chain = Chain(broker[0])
+    engine = chain.engine()
+    chain.create_topics(engine)
+    await asyncio.to_thread(chain.produce, range(100))
+    await asyncio.to_thread(chain.produce, [101])
+    (segment,) = broker[1].glob(f"**/{chain.topic('in')}-1/*.log")
+    place = f"one {chain.topic('in')}-1"
+    flip_last_bit(segment)
+    async with engine.running():
+        await until(lambda: place in engine.reasons())
+        reason = engine.reasons()[place]
+        assert f"{chain.topic('in')}-1 cannot be read at offset 26 (CorruptRecordException)" in reason
+        assert f"set the offset of group {chain.run} to 27" in reason
+        # What came before it passed, and the other partitions go on.
+        await asyncio.to_thread(chain.produce, [102, 103, 104])
+        others = [*range(100), 102, 103, 104]
+        await asyncio.to_thread(chain.assert_exactly_once, others)
+        assert set(engine.reasons()) == {place}
+        flip_last_bit(segment)
+        await asyncio.to_thread(chain.assert_exactly_once, [*others, 101])
+        await until(lambda: engine.reasons() == {})
+
+
+def test_what_stands_before_a_broken_batch_is_returned_and_the_fault_names_its_end() -> None:
+    builders = [BatchBuilder(1_000, 0) for _ in range(2)]
+    for number in range(4):
+        builders[number // 2].append(timestamp=1, key=None, value=b"%d" % number, headers=[("name", b"")])
+    good, broken = (bytearray(builder._build()) for builder in builders)
+    broken[7] = 2  # the offset of its first record
+    broken[-1] ^= 1
+    found = parse(TopicPartition("t", 0), 0, bytes(good + broken))
+    assert ([record.value for record in found.records], found.end) == ([b"0", b"1"], 2)
+    assert found.fault is not None
+    assert (found.fault.at, found.fault.after) == (2, 4)
+    cut = parse(TopicPartition("t", 0), 1, bytes(good + broken[:-3]))
+    assert ([record.value for record in cut.records], cut.end, cut.fault) == ([b"1"], 2, None)
+
+
+def flip_last_bit(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(-1, 2)
+        (last,) = opened.read(1)
+        opened.seek(-1, 2)
+        opened.write(bytes([last ^ 1]))
