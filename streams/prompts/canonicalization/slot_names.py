@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from schemas.events import SlotType
 from streams.prompts.canonicalization.slot_types import type_of
@@ -32,11 +33,33 @@ UNSPACED_LABEL_CHARS_MAX = 6  # of a script without spaces that are taken for on
 UNSPACED_CHARS_MAX = 8  # of the last word of more than that
 UNSPACED_WORD = re.compile(f"[{UNSPACED}]")
 CONTEXT_CHARS = 400  # beside a slot that are looked at
+TURN_CHARS_MAX = 30  # of a turn of phrase, and more
 
-TAG = re.compile(r"<([\w:-]{1,40})(?:\s[^<>]*)?>\s*[\"'`]*$")
-QUOTED_KEY = re.compile(r"[\"']([\w -]{1,40})[\"']\s*[:=]\s*[\"'\[{]*$")
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A pattern that reaches to the end of a line, and what lets most lines do without a slow search for it."""
+
+    pattern: re.Pattern[str]
+    last: tuple[str, ...]  # what stands last, but for openers and white space
+    openers: str
+    chars_max: int  # of it before that, colons, stars and white space aside
+
+    def search(self, line: str) -> re.Match[str] | None:
+        marked = line.rstrip().rstrip(self.openers).rstrip()
+        if not marked.endswith(self.last):
+            return None
+        words = marked.rstrip(":：=->").rstrip().rstrip("*")
+        return self.pattern.search(line, max(0, len(words) - self.chars_max))
+
+
 LABEL = re.compile(r"([^\W_][\w '/()-]{0,80}?)\]?[\"'`]?\**\s*(?:[:：=]|->|=>)\s*[\"'`“「『«(<\[{*]*\s*$")
-BEGIN = re.compile(r"\[?(?:BEGIN|START)[ _](\w{1,30})\]?:?\s*$", re.IGNORECASE)
+MARKS = (
+    Mark(re.compile(r"<([\w:-]{1,40})(?:\s[^<>]*)?>\s*[\"'`]*$"), (">",), "\"'`", CONTEXT_CHARS),
+    Mark(re.compile(r"[\"']([\w -]{1,40})[\"']\s*[:=]\s*[\"'\[{]*$"), (":", "="), "\"'[{", 42),
+    Mark(re.compile(r"(?:BEGIN|START)[ _](\w{1,30})\]?:?\s*$", re.IGNORECASE), ("",), "", 38),
+    Mark(LABEL, (":", "：", "=", "->", "=>"), "\"'`“「『«(<[{*", 84),
+)
 DESCRIBED = re.compile(r"^[\"'`”]*\s+[-–—:]\s+(?:the |a |an )?([^\W\d_][\w ]{1,40})", re.IGNORECASE)
 WORDS_AFTER = re.compile(r"^[\"'`”)\]]*[ -]([^\W\d_]\w*(?: [^\W\d_]\w*)?)")
 CLAUSE_ENDED = re.compile(r"[.!?;:,()。？！；：，（）](?=\W)|[。？！；：，（）]")
@@ -127,12 +150,21 @@ def _name(before: str, after: str, values: Sequence[str]) -> str:
 
 def _marked(line: str, first: str, *, alone: bool) -> str:
     """Return the name that a mark around a slot, or a turn of phrase before it, gives."""
-    labels = [pattern.search(line) for pattern in (TAG, QUOTED_KEY, BEGIN, LABEL)]
+    labels = [mark.search(line) for mark in MARKS]
     described = DESCRIBED.search(first)
     for found in (described, *labels) if alone else (*labels, described):
         if name := _label(found):
             return name
-    return next((name for pattern, name in TURNS_OF_PHRASE if pattern.search(line)), "")
+    end = _end_of_words(line)
+    return next((name for turn, name in TURNS_OF_PHRASE if turn.search(line, max(0, end - TURN_CHARS_MAX))), "")
+
+
+def _end_of_words(line: str) -> int:
+    """Return where the last word of a line ends."""
+    end = len(line)
+    while end and not (line[end - 1].isalnum() or line[end - 1] == "_"):
+        end -= 1
+    return end
 
 
 def _label(found: re.Match[str] | None) -> str:
