@@ -21,11 +21,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
+from itertools import accumulate
+from operator import eq, sub
 
-from streams.prompts.canonicalization.tokens import Numbered, affordable
+from streams.prompts.canonicalization.tokens import Numbered
 
 GRAM_SIZES = (4, 2, 1)  # lengths of landmarks, surest first
 SERIES_SIZES = (3, 2, 1)  # lengths of phrases that stand equally often in every text: the marks of a list
@@ -51,16 +53,82 @@ class Alignment:
 Place = list[int]  # one position a text
 Run = tuple[Place, int]  # where it begins in each text, and its length
 Known = dict[int, int]  # where phrases stand in a text: their first places, or their last ones
-Strip = list[tuple[int, int]]  # for each text, the range of its tokens still to be aligned
 
 
-def align(texts: Sequence[list[str]]) -> Alignment:
-    """Return the runs all texts share; where they are too many or too long, all that were compared."""
-    numbered = Numbered(affordable(texts))
-    runs = _joined(_place(numbered))
-    starts = bool(runs) and runs[0][0] == [start for start, _ in numbered.bounds]
-    ends = bool(runs) and [at + runs[-1][1] for at in runs[-1][0]] == [end for _, end in numbered.bounds]
-    runs = _without_accidents(runs, numbered, starts=starts, ends=ends)
+class Words:
+    """Texts to be aligned, and how much each word of the first one is worth as evidence."""
+
+    def __init__(self, numbered: Numbered) -> None:
+        self.numbered = numbered
+        first = numbered.words[: numbered.ends[0]]
+        telling = [word[0].isalnum() or word == "\n" for word in first]
+        self.telling = {number for number, tells in zip(numbered.phrases(1), telling, strict=False) if tells}
+        self._telling_before = list(accumulate(telling, initial=0))
+        self._bits_before = list(accumulate(map(_bits_of, first), initial=0.0))
+
+    def bits(self, start: int, size: int) -> float:
+        """Return the evidence of a phrase of the first text, found in one more; marks and blanks alone are none."""
+        end = start + size
+        if self._telling_before[start] == self._telling_before[end]:
+            return 0.0
+        return self._bits_before[end] - self._bits_before[start]
+
+
+def _bits_of(word: str) -> float:
+    if word.isspace() and word != "\n":
+        return 0.0
+    strong = word == "\n" or (len(word) > SHORT_WORD_CHARS and word[0].isalnum())
+    return BITS_OF_WORD if strong else BITS_OF_WORD / 2
+
+
+@dataclass
+class Strip:
+    """For each text, the range of its tokens still to be aligned."""
+
+    words: Words
+    starts: Place
+    ends: Place
+
+    @property
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        return zip(self.starts, self.ends, strict=True)
+
+    def phrases(self, size: int) -> list[list[int]]:
+        """Return the phrases of each text."""
+        return [self.words.numbered.phrases_of(size, start, end) for start, end in self.ranges]
+
+    @cached_property
+    def different(self) -> int:
+        """Return how many different texts the strip holds."""
+        return len({self.words.numbered.stretch(start, end) for start, end in self.ranges})
+
+    @cached_property
+    def length(self) -> float:
+        return (sum(self.ends) - sum(self.starts)) / len(self.starts)
+
+    def is_evident(self, start: int, size: int) -> bool:
+        """Tell whether a phrase of the first text, found in all texts, is more than chance."""
+        return _is_evident(self.words.bits(start, size), self.different, self.length)
+
+    def may_hold(self, size: int) -> bool:
+        """Tell whether any phrase of this size could be evident."""
+        return _is_evident(BITS_OF_WORD * size, len(self.starts), self.length)
+
+    def shares_words(self) -> bool:
+        """Tell whether all texts hold a word that makes a phrase evidence at all."""
+        shared = self.words.telling
+        return all(shared := shared.intersection(text) for text in self.phrases(1))
+
+
+def align(numbered: Numbered) -> Alignment:
+    """Return the runs all texts share."""
+    if not numbered.words:
+        return Alignment((), starts_with_run=False, ends_with_run=False)
+    words = Words(numbered)
+    runs = _joined(_place(words))
+    starts = bool(runs) and runs[0][0] == numbered.starts
+    ends = bool(runs) and [at + runs[-1][1] for at in runs[-1][0]] == numbered.ends
+    runs = _without_accidents(runs, words, starts=starts, ends=ends)
     shown = ("".join(numbered.words[place[0] : place[0] + length]) for place, length in runs)
     return Alignment(tuple(shown), starts, ends)
 
@@ -69,26 +137,27 @@ def _joined(runs: list[Run]) -> list[Run]:
     """Put runs in order and join those that touch in all texts."""
     joined: list[Run] = []
     for place, length in sorted(runs):
-        if joined and all(at + joined[-1][1] == here for at, here in zip(joined[-1][0], place, strict=True)):
+        if joined and [at + joined[-1][1] for at in joined[-1][0]] == place:
             joined[-1] = (joined[-1][0], joined[-1][1] + length)
         else:
             joined.append((place, length))
     return joined
 
 
-def _without_accidents(runs: list[Run], numbered: Numbered, *, starts: bool, ends: bool) -> list[Run]:
+def _without_accidents(runs: list[Run], words: Words, *, starts: bool, ends: bool) -> list[Run]:
     """Drop runs for which what lies beside them gives too little evidence: few documents, met in many prompts."""
     kept = list(runs)
-    texts = len(numbered.bounds)
+    numbered = words.numbered
+    texts = len(numbered.ends)
     number = int(starts)
     while number < len(kept) - int(ends):
         place, length = kept[number]
         before = [at + kept[number - 1][1] for at in kept[number - 1][0]] if number else None
         after = kept[number + 1][0] if number + 1 < len(kept) else None
-        lefts = before or [start for start, _ in numbered.bounds]
-        rights = after or [end for _, end in numbered.bounds]
-        bits = _bits(numbered.words[place[0] : place[0] + length])
-        beside = sum(right - left - length for left, right in zip(lefts, rights, strict=True)) / texts
+        lefts = before or numbered.starts
+        rights = after or numbered.ends
+        bits = words.bits(place[0], length)
+        beside = (sum(rights) - sum(lefts) - length * texts) / texts
         if bits and not _is_evident(bits, 2, beside):
             different = {
                 (
@@ -105,53 +174,68 @@ def _without_accidents(runs: list[Run], numbered: Numbered, *, starts: bool, end
     return kept
 
 
-def _place(numbered: Numbered) -> list[Run]:
+def _place(words: Words) -> list[Run]:
     """Return the runs of all shared tokens, in no order; runs may touch."""
+    numbered = words.numbered
     placed: list[Run] = []
-    work: list[tuple[Strip, int]] = [(list(numbered.bounds), 0)]
-    if len(work[0][0]) == 1:
-        return [([0], len(numbered.words))] if numbered.words else []
+    work = [(Strip(words, numbered.starts, numbered.ends), 0)]
+    if len(numbered.ends) == 1:
+        return [([0], len(numbered.words))]
     while work:
         strip, level = work.pop()
-        strip = _strip_edges(numbered, strip, placed)
-        if any(start == end for start, end in strip):
+        if _is_empty(strip):
+            continue
+        strip = _strip_edges(strip, placed)
+        if _is_empty(strip) or not strip.shares_words():
             continue
         while level < LEVELS:
             size = (GRAM_SIZES + SERIES_SIZES)[level]
             find = _landmarks if level < len(GRAM_SIZES) else _series
-            landmarks = find(numbered, strip, size)
+            landmarks = find(strip, size) if strip.may_hold(size) else []
             if landmarks:
-                at = [start for start, _ in strip]
+                at = strip.starts
                 for landmark in landmarks:
                     placed.append((landmark, size))
-                    work.append((list(zip(at, landmark, strict=True)), level))
+                    work.append((Strip(words, at, landmark), level))
                     at = [position + size for position in landmark]
-                work.append(([(here, end) for here, (_, end) in zip(at, strip, strict=True)], level))
+                work.append((Strip(words, at, strip.ends), level))
                 break
             level += 1
     return placed
 
 
-def _strip_edges(numbered: Numbered, strip: Strip, placed: list[Run]) -> Strip:
+def _is_empty(strip: Strip) -> bool:
+    """Tell whether some text has nothing left."""
+    return any(map(eq, strip.starts, strip.ends))
+
+
+def _strip_edges(strip: Strip, placed: list[Run]) -> Strip:
     """Take the tokens all texts share at both ends of a strip."""
-    words = numbered.phrases(1)
-    starts, ends = [start for start, _ in strip], [end for _, end in strip]
-    head = min(end - start for start, end in strip)
+    words = strip.words.numbered.phrases(1)
+    starts, ends = strip.starts, strip.ends
+    head = min(map(sub, ends, starts))
     for at in starts[1:]:
         head = _alike(words, starts[0], at, head)
+        if not head:
+            break
     if head:
         placed.append((starts, head))
-    starts = [start + head for start in starts]
-    tail = min(end - start for start, end in zip(starts, ends, strict=True))
+        starts = [start + head for start in starts]
+    tail = min(map(sub, ends, starts))
     for at in ends[1:]:
         tail = _alike_before(words, ends[0], at, tail)
+        if not tail:
+            break
     if tail:
-        placed.append(([end - tail for end in ends], tail))
-    return [(start, end - tail) for start, end in zip(starts, ends, strict=True)]
+        ends = [end - tail for end in ends]
+        placed.append((ends, tail))
+    return Strip(strip.words, starts, ends)
 
 
 def _alike(words: list[int], one: int, other: int, most: int) -> int:
     """Return how many words behind two places are the same."""
+    if most and words[one] != words[other]:
+        return 0
     low, high = 0, most + 1
     probe = most  # all of them, more often than not
     while high - low > 1:
@@ -165,6 +249,8 @@ def _alike(words: list[int], one: int, other: int, most: int) -> int:
 
 def _alike_before(words: list[int], one: int, other: int, most: int) -> int:
     """Return how many words before two places are the same."""
+    if most and words[one - 1] != words[other - 1]:
+        return 0
     low, high = 0, most + 1
     probe = most
     while high - low > 1:
@@ -176,61 +262,56 @@ def _alike_before(words: list[int], one: int, other: int, most: int) -> int:
     return low
 
 
-def _landmarks(numbered: Numbered, strip: Strip, size: int) -> list[Place]:
+def _landmarks(strip: Strip, size: int) -> list[Place]:
     """Return non-overlapping landmarks of a strip in order, each as its place in every text."""
-    phrases = numbered.phrases(size)
-    firsts: list[Known] = []
-    lasts: list[Known] = []
-    shared: set[int] | None = None
-    for start, end in strip:
-        grams = phrases[start : max(start, end - size + 1)]
-        last = dict(zip(grams, range(start, start + len(grams)), strict=True))
-        shared = set(last) if shared is None else shared & last.keys()
+    held = strip.phrases(size)
+    shared = set(held[0])
+    for grams in held[1:]:
+        shared = shared.intersection(grams)
         if not shared:
             return []
-        lasts.append(last)
-        if len(last) < len(grams):
-            grams.reverse()
-            last = dict(zip(grams, range(start + len(grams) - 1, start - 1, -1), strict=True))
-        firsts.append(last)
-    need = max(2, math.ceil(UNIQUE_SHARE_MIN * len(strip)))
-    different, length = _variety(numbered, strip)
-    by_clarity: dict[bool, list[int]] = {True: [], False: []}
-    for gram in shared or ():
-        once = sum(first[gram] == last[gram] for first, last in zip(firsts, lasts, strict=True))
-        if once >= need:
-            at = lasts[0][gram]
-            if _is_evident(_bits(numbered.words[at : at + size]), different, length):
-                by_clarity[once == len(strip)].append(gram)
-    return _ordered(by_clarity[True] or by_clarity[False], firsts, lasts, phrases, strip, size)
-
-
-def _series(numbered: Numbered, strip: Strip, size: int) -> list[Place]:
-    """Return all places of a phrase that every text repeats equally often: `- a, - b, - c` holds a series of dashes."""
-    phrases = numbered.phrases(size)
-    shared: set[tuple[int, int]] | None = None
-    for start, end in strip:
-        count = Counter(phrases[start : max(start, end - size + 1)])
-        repeated = {(gram, times) for gram, times in count.items() if times > 1}
-        shared = repeated if shared is None else shared & repeated
-        if not shared:
-            return []
-    different, length = _variety(numbered, strip)
-    if different < SERIES_TEXTS_MIN:
+    first, last = _first_and_last(held[0], strip.starts[0])
+    shared = {gram for gram in shared if strip.is_evident(last[gram], size)}
+    if not shared:
         return []
-    for gram, _ in sorted(shared or (), key=lambda item: (-item[1], item[0])):
-        at = phrases.index(gram, *strip[0])
-        words = numbered.words[at : at + size]
-        if _is_evident(_bits(words), different, length) and len(set(words)) == size:
-            places = [[at for at in range(start, end - size + 1) if phrases[at] == gram] for start, end in strip]
-            return [list(place) for place in zip(*places, strict=True)]
-    return []
+    known = [(first, last), *map(_first_and_last, held[1:], strip.starts[1:])]
+    again = Counter(gram for first, last in known if first is not last for gram in shared if first[gram] != last[gram])
+    need = max(2, math.ceil(UNIQUE_SHARE_MIN * len(held)))
+    clear = shared.difference(again)
+    candidates = clear or {gram for gram in shared if len(held) - again[gram] >= need}
+    return _ordered(candidates, known, strip, size) if candidates else []
 
 
-def _variety(numbered: Numbered, strip: Strip) -> tuple[int, float]:
-    """Return how many different texts a strip holds, and their mean length."""
-    different = {numbered.stretch(start, end) for start, end in strip}
-    return len(different), sum(end - start for start, end in strip) / len(strip)
+def _first_and_last(grams: list[int], start: int) -> tuple[Known, Known]:
+    """Return where the phrases of a text stand first and last; the same, if none stands there twice."""
+    last = dict(zip(grams, range(start, start + len(grams)), strict=True))
+    if len(last) == len(grams):
+        return last, last
+    return dict(zip(reversed(grams), range(start + len(grams) - 1, start - 1, -1), strict=True)), last
+
+
+def _series(strip: Strip, size: int) -> list[Place]:
+    """Return all places of a phrase that every text repeats equally often: `- a, - b, - c` holds a series of dashes."""
+    if len(strip.starts) < SERIES_TEXTS_MIN or strip.different < SERIES_TEXTS_MIN:
+        return []
+    numbered = strip.words.numbered
+    start, end = strip.starts[0], strip.ends[0]
+    phrases = numbered.phrases(size)
+    shared: set[tuple[int, int]] = set()
+    for gram, times in Counter(phrases[start : max(start, end - size + 1)]).items():
+        if times > 1:
+            at = phrases.index(gram, start)
+            if strip.is_evident(at, size) and len(set(numbered.words[at : at + size])) == size:
+                shared.add((gram, times))
+    for grams in strip.phrases(size)[1:] if shared else ():
+        shared = {(gram, times) for gram, times in shared if grams.count(gram) == times}
+        if not shared:
+            break
+    if not shared:
+        return []
+    gram = min(shared, key=lambda item: (-item[1], item[0]))[0]
+    places = [[at for at in range(start, end - size + 1) if phrases[at] == gram] for start, end in strip.ranges]
+    return [list(place) for place in zip(*places, strict=True)]
 
 
 def _is_evident(bits: float, different: int, length: float) -> bool:
@@ -244,46 +325,31 @@ def _is_evident(bits: float, different: int, length: float) -> bool:
     return bits > 0 and max(BITS_LEAST, bits - places) * (different - 1) >= places + BITS_SPARE
 
 
-def _bits(phrase: Sequence[str]) -> float:
-    """Return the evidence of a phrase found in one more text; marks and blanks alone are none."""
-    if not any(word[0].isalnum() or word == "\n" for word in phrase):
-        return 0.0
-    bits = 0.0
-    for word in phrase:
-        if word == "\n" or not word.isspace():
-            strong = word == "\n" or (len(word) > SHORT_WORD_CHARS and word[0].isalnum())
-            bits += BITS_OF_WORD if strong else BITS_OF_WORD / 2
-    return bits
-
-
-def _ordered(
-    candidates: list[int],
-    firsts: list[Known],
-    lasts: list[Known],
-    phrases: list[int],
-    strip: Strip,
-    size: int,
-) -> list[Place]:
+def _ordered(candidates: set[int], known: list[tuple[Known, Known]], strip: Strip, size: int) -> list[Place]:
     """Keep the candidates that stand in one order in all texts."""
-    if not candidates:
-        return []
-    pairs = list(zip(firsts, lasts, strict=True))
     # The text in which most candidates stand once leads; ties go to the earlier text.
-    first, last = max(pairs, key=lambda pair: sum(pair[0][gram] == pair[1][gram] for gram in candidates))
-    candidates = sorted((gram for gram in candidates if first[gram] == last[gram]), key=first.__getitem__)
+    first, last = max(known, key=lambda places: len(_once(candidates, *places)))
+    ordered = sorted(_once(candidates, first, last), key=first.__getitem__)
     support: Counter[int] = Counter()
-    for first, last in pairs:
-        known = [gram for gram in candidates if first[gram] == last[gram]]
-        support.update(known[index] for index in _rising([first[gram] for gram in known]))
+    for first, last in known:
+        here = list(_once(ordered, first, last))
+        places = [first[gram] for gram in here]
+        support.update(here if places == sorted(places) else (here[index] for index in _rising(places)))
     landmarks: list[Place] = []
-    at = [start for start, _ in strip]
-    for gram in candidates:
-        if support[gram] >= UNIQUE_SHARE_MIN * len(strip):
-            place = _place_of(gram, pairs, phrases, at)
+    at = strip.starts
+    phrases = strip.words.numbered.phrases(size)
+    for gram in ordered:
+        if support[gram] >= UNIQUE_SHARE_MIN * len(known):
+            place = _place_of(gram, known, phrases, at)
             if place is not None:
                 landmarks.append(place)
                 at = [position + size for position in place]
     return landmarks
+
+
+def _once(grams: Collection[int], first: Known, last: Known) -> Collection[int]:
+    """Return those phrases that stand once in a text."""
+    return grams if first is last else [gram for gram in grams if first[gram] == last[gram]]
 
 
 def _place_of(gram: int, known: list[tuple[Known, Known]], phrases: list[int], at: list[int]) -> Place | None:
@@ -298,8 +364,6 @@ def _place_of(gram: int, known: list[tuple[Known, Known]], phrases: list[int], a
 
 def _rising(values: list[int]) -> list[int]:
     """Return the indices of a longest increasing subsequence."""
-    if all(one < other for one, other in pairwise(values)):
-        return list(range(len(values)))
     tails: list[int] = []
     indices: list[int] = []
     back: list[int] = []

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from streams.prompts.canonicalization.alignment import Alignment, align
 from streams.prompts.canonicalization.template import Template
 from streams.prompts.canonicalization.tidying import tidy
-from streams.prompts.canonicalization.tokens import affordable, tokenize, without_strangers
+from streams.prompts.canonicalization.tokens import Numbered, affordable, tokenize, without_strangers
 
+ANYTHING = Template(("", ""))
 NOTHING_SHARED = Alignment((), starts_with_run=False, ends_with_run=False)
 LACKED_SHARE_MAX = 0.1  # of the constants that a text of the template may lack; with more it is a stranger
 EDGE_TOKENS_MAX = 3  # of a constant that were taken for its own because the texts compared all had them
@@ -28,13 +29,29 @@ def learn(texts: Sequence[str], known: Template | None = None) -> Template:
         return Template((different[0],))
     columns = known.columns(different) if known is not None and known.slots else []
     if columns and len(columns[0]) == len(different):
-        cut = [[tokenize(value) for value in values] for values in columns]
-        return tidy(_held_by_all(_with_shared(known or Template(("", "")), cut), different), different)
-    tokens = [tokenize(text) for text in different]
-    chosen = affordable(tokens)
-    compared = [chosen[index] for index in without_strangers(chosen)]
-    template = _with_shared(Template(("", "")), [compared])
+        template = _with_shared(known or ANYTHING, [_shared(values) for values in columns])
+    else:
+        template = _with_shared(ANYTHING, [_shared_by_most(different)])
     return tidy(_held_by_all(template, different), different)
+
+
+def _shared(values: Sequence[str]) -> Alignment | None:
+    """Return what all values of a slot share, or None if it was no slot at all."""
+    if not any(values):
+        return None
+    return align(Numbered(affordable([tokenize(value) for value in values]))) if all(values) else NOTHING_SHARED
+
+
+def _shared_by_most(texts: Sequence[str]) -> Alignment:
+    """Return what all texts but strangers share."""
+    chosen = affordable([tokenize(text) for text in texts])
+    numbered = Numbered(chosen)
+    kept = without_strangers(numbered)
+    compared = [chosen[index] for index in kept]
+    if not all(compared):
+        return NOTHING_SHARED
+    fewer = affordable(compared)
+    return align(numbered if fewer == chosen else Numbered(fewer))
 
 
 def _held_by_all(template: Template, texts: Sequence[str]) -> Template:
@@ -65,14 +82,13 @@ def _parts(constant: str) -> Iterator[str]:
             yield "".join(tokens[before : len(tokens) - cut + before])
 
 
-def _with_shared(template: Template, columns: Sequence[Sequence[list[str]]]) -> Template:
-    """Make constants of what all values of a slot share."""
+def _with_shared(template: Template, columns: Sequence[Alignment | None]) -> Template:
+    """Make constants of what all values of a slot share; None stands for no slot at all."""
     constants = [template.constants[0]]
-    for values, behind in zip(columns, template.constants[1:], strict=True):
-        if not any(values):
-            constants[-1] += behind  # it was no slot at all
+    for shared, behind in zip(columns, template.constants[1:], strict=True):
+        if shared is None:
+            constants[-1] += behind
             continue
-        shared = align(values) if all(values) else NOTHING_SHARED
         runs = list(shared.runs)
         if len(runs) == 1 and shared.starts_with_run and shared.ends_with_run:
             constants[-1] += runs[0] + behind
