@@ -13,7 +13,7 @@ Rules
   2. Phrases that stand once in all texts go first; what a slot value quotes may then be clear in a narrower strip.
   3. Next to a landmark, equal tokens extend it, as far as all texts agree.
   4. A landmark needs evidence: the shorter it is, and the fewer *different* texts surround it, the likelier it
-     stands there by chance (`_is_evident`).
+     stands there by chance (`strips.py`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
 from operator import eq, sub
 
+from streams.prompts.canonicalization.strips import Place, Strip, Words, is_evident
 from streams.prompts.canonicalization.tokens import Numbered
 
 GRAM_SIZES = (4, 2, 1)  # lengths of landmarks, surest first
@@ -35,10 +34,6 @@ LEVELS = len(GRAM_SIZES) + len(SERIES_SIZES)
 SERIES_TEXTS_MIN = 8  # different texts from which an equal number of repetitions is no accident
 NEAR_TOKENS = 20  # beside a run, by which texts are told apart there
 UNIQUE_SHARE_MIN = 0.7  # of texts in which a landmark stands once; in the others a slot value quotes it
-BITS_OF_WORD = 8.0  # evidence of a word, or of a line break; of a short word and of a mark, half
-SHORT_WORD_CHARS = 3
-BITS_LEAST = 1.4  # of finding a common word once: it might have stood there never, or twice
-BITS_SPARE = 6.0  # evidence beyond what chance explains
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,74 +45,8 @@ class Alignment:
     ends_with_run: bool
 
 
-Place = list[int]  # one position a text
 Run = tuple[Place, int]  # where it begins in each text, and its length
 Known = dict[int, int]  # where phrases stand in a text: their first places, or their last ones
-
-
-class Words:
-    """Texts to be aligned, and how much each word of the first one is worth as evidence."""
-
-    def __init__(self, numbered: Numbered) -> None:
-        self.numbered = numbered
-        first = numbered.words[: numbered.ends[0]]
-        telling = [word[0].isalnum() or word == "\n" for word in first]
-        self.telling = {number for number, tells in zip(numbered.phrases(1), telling, strict=False) if tells}
-        self._telling_before = list(accumulate(telling, initial=0))
-        self._bits_before = list(accumulate(map(_bits_of, first), initial=0.0))
-
-    def bits(self, start: int, size: int) -> float:
-        """Return the evidence of a phrase of the first text, found in one more; marks and blanks alone are none."""
-        end = start + size
-        if self._telling_before[start] == self._telling_before[end]:
-            return 0.0
-        return self._bits_before[end] - self._bits_before[start]
-
-
-def _bits_of(word: str) -> float:
-    if word.isspace() and word != "\n":
-        return 0.0
-    strong = word == "\n" or (len(word) > SHORT_WORD_CHARS and word[0].isalnum())
-    return BITS_OF_WORD if strong else BITS_OF_WORD / 2
-
-
-@dataclass
-class Strip:
-    """For each text, the range of its tokens still to be aligned."""
-
-    words: Words
-    starts: Place
-    ends: Place
-
-    @property
-    def ranges(self) -> Iterator[tuple[int, int]]:
-        return zip(self.starts, self.ends, strict=True)
-
-    def phrases(self, size: int) -> list[list[int]]:
-        """Return the phrases of each text."""
-        return [self.words.numbered.phrases_of(size, start, end) for start, end in self.ranges]
-
-    @cached_property
-    def different(self) -> int:
-        """Return how many different texts the strip holds."""
-        return len({self.words.numbered.stretch(start, end) for start, end in self.ranges})
-
-    @cached_property
-    def length(self) -> float:
-        return (sum(self.ends) - sum(self.starts)) / len(self.starts)
-
-    def is_evident(self, start: int, size: int) -> bool:
-        """Tell whether a phrase of the first text, found in all texts, is more than chance."""
-        return _is_evident(self.words.bits(start, size), self.different, self.length)
-
-    def may_hold(self, size: int) -> bool:
-        """Tell whether any phrase of this size could be evident."""
-        return _is_evident(BITS_OF_WORD * size, len(self.starts), self.length)
-
-    def shares_words(self) -> bool:
-        """Tell whether all texts hold a word that makes a phrase evidence at all."""
-        shared = self.words.telling
-        return all(shared := shared.intersection(text) for text in self.phrases(1))
 
 
 def align(numbered: Numbered) -> Alignment:
@@ -158,7 +87,7 @@ def _without_accidents(runs: list[Run], words: Words, *, starts: bool, ends: boo
         rights = after or numbered.ends
         bits = words.bits(place[0], length)
         beside = (sum(rights) - sum(lefts) - length * texts) / texts
-        if bits and not _is_evident(bits, 2, beside):
+        if bits and not is_evident(bits, 2, beside):
             different = {
                 (
                     numbered.stretch(max(left, at - NEAR_TOKENS), at),
@@ -166,7 +95,7 @@ def _without_accidents(runs: list[Run], words: Words, *, starts: bool, ends: boo
                 )
                 for left, at, right in zip(lefts, place, rights, strict=True)
             }
-            if not _is_evident(bits, len(different), beside):
+            if not is_evident(bits, len(different), beside):
                 del kept[number]
                 number = max(int(starts), number - 1)
                 continue
@@ -312,17 +241,6 @@ def _series(strip: Strip, size: int) -> list[Place]:
     gram = min(shared, key=lambda item: (-item[1], item[0]))[0]
     places = [[at for at in range(start, end - size + 1) if phrases[at] == gram] for start, end in strip.ranges]
     return [list(place) for place in zip(*places, strict=True)]
-
-
-def _is_evident(bits: float, different: int, length: float) -> bool:
-    """Tell whether a phrase that stands in all of some different texts is more than chance.
-
-    A phrase of b bits comes up by chance about length / 2^b times in a text: what finding it in one more text says is
-    b - log2(length) bits, though never less than that of a coin that shows once what it might have shown twice.
-    There are about `length` phrases that might have been found.
-    """
-    places = math.log2(1 + length)
-    return bits > 0 and max(BITS_LEAST, bits - places) * (different - 1) >= places + BITS_SPARE
 
 
 def _ordered(candidates: set[int], known: list[tuple[Known, Known]], strip: Strip, size: int) -> list[Place]:
