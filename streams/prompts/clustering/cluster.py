@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.prompts import Moderation, Prompt
-from streams.prompts.clustering.sketch import Sketch, anchors, sketch
+from streams.prompts.clustering.sketch import Sketch, anchors, pack, sketch, unpack
 
 Vector = NDArray[np.int8]  # a unit vector, one step = 1/256
 VECTOR_SCALE = 256
@@ -45,18 +45,25 @@ class Kept:
     sequence: int = 0
     home: int | None = None
     row_table: str | None = None
-    known_sketch: Sketch | None = None
+    _sketch: Sketch | None = None
+    _packed: bytes | None = None  # the shingles of a sketch that was packed
 
     @property
     def sketch(self) -> Sketch:
-        """The sketch, computed again after it was let go."""
-        if self.known_sketch is None:
-            self.known_sketch = sketch(self.prompt.text)
-        return self.known_sketch
+        known = self._sketch
+        if known is None:
+            known = self._sketch = sketch(self.prompt.text) if self._packed is None else unpack(self._packed)
+        return known
 
     @property
     def shingles(self) -> frozenset[int]:
-        return self.sketch.shingles
+        return (self._sketch or self.sketch).shingles
+
+    def pack_sketch(self) -> None:
+        """Keep the sketch in a tenth of its memory until it is asked for again."""
+        if self._sketch is not None:
+            self._packed = self._packed or pack(self._sketch)
+            self._sketch = None
 
 
 @dataclass(slots=True, eq=False)
@@ -89,10 +96,9 @@ class Cluster:
         """The kept members, oldest first."""
         return [self.kept[number] for number in sorted(self.kept)]
 
-    def let_sketches_go(self) -> None:
-        """Free the memory of sketches; the texts bring them back."""
+    def pack_sketches(self) -> None:
         for kept in self.kept.values():
-            kept.known_sketch = None
+            kept.pack_sketch()
 
     def set_signature(self, signature: frozenset[int]) -> None:
         self.signature = signature

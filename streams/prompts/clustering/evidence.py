@@ -55,6 +55,11 @@ class Evidence:
         counts = map(self._counts.get, shingles, repeat(0))
         return len(shingles) * _log2(self._total) - sum(map(self._logs.__getitem__, counts))
 
+    def weights(self, shingles: Iterable[int]) -> list[int]:
+        """Return the bits (in fixed point) that each of these shingles weighs."""
+        most = _log2(self._total)
+        return [most - self._logs[count] for count in map(self._counts.get, shingles, repeat(0))]
+
     def _extend(self, needed: int) -> None:
         size = len(self._logs)
         self._logs += [_log2(CLUSTER_COUNTS + count) for count in range(size, 2 * needed)]

@@ -9,9 +9,10 @@ more specific one needs more witnesses, and wording of its own rather than a rep
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import compress
 
 from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.layout import Layout, lay
@@ -58,30 +59,53 @@ def found(moves: Moves, newcomer: Kept, current: Candidate | None) -> Cluster | 
 
 
 class _Neighbourhood:
-    """The pool as a newcomer sees it: who shares what with it, most first."""
+    """The pool as a newcomer sees it: who shares what with it, most first.
+
+    A set of the newcomer's shingles is an integer here, its "lanes": byte n is 1 if the n-th shingle is in it. What two
+    sets share is then one `&`, and the sum of many tells in byte n how many of them hold the n-th shingle.
+    """
 
     def __init__(self, state: State, newcomer: Kept) -> None:
         self.state = state
         self.newcomer = newcomer
-        postings = state.pool.shared(newcomer.sketch.order, POSTINGS_MAX)
-        self._holders = {shingle: len(newest) for shingle, newest in postings.items()}
-        votes = Counter(chain.from_iterable(postings.values()))
-        del votes[newcomer.number]
-        constants_min = state.policy.constants_min
-        nearest = sorted((-held, -number) for number, held in votes.items() if held >= constants_min)
-        self.overlaps = {
-            -number: newcomer.shingles & state.kept[-number].shingles for _, number in nearest[:CANDIDATES_MAX]
-        }
+        postings, lone = state.pool.holders(newcomer.sketch.order, POSTINGS_MAX)
+        lone = {shingle: number for shingle, number in lone.items() if number != newcomer.number}
+        self._shingles = [*postings, *lone]
+        self._holders = bytes(map(len, postings.values())) + bytes(len(lone))
+        shared: dict[int, list[int]] = defaultdict(list)  # number -> places among the shingles
+        for place, held in enumerate(postings.values()):
+            for number in held:
+                shared[number].append(place)
+        shared.pop(newcomer.number, None)
+        votes = [(-len(places), -number) for number, places in shared.items()]
+        nearest = sorted(vote for vote in votes if -vote[0] >= state.policy.constants_min)[:CANDIDATES_MAX]
+        for place, number in enumerate(lone.values(), len(postings)):
+            shared[number].append(place)
+        cut = [place for place, count in enumerate(self._holders) if count == POSTINGS_MAX]
+        self.overlaps = {-number: self._lanes(-number, shared[-number], cut) for _, number in nearest}
+        self._bits = state.evidence.weights(self._shingles) if nearest else []
         self._weights: dict[int, int] = {}
 
-    def proposals(self) -> list[frozenset[int]]:
-        """Return sets of shingles that may be a template's constants."""
+    def proposals(self) -> list[int]:
+        """Return the lanes of sets of shingles that may be a template's constants."""
         nearest = [self.overlaps[number] for number in list(self.overlaps)[: 4 * NEIGHBOURS]]
-        nearest.sort(key=self.state.evidence.weigh, reverse=True)
+        nearest.sort(key=self.weigh, reverse=True)
         found = nearest[:NEIGHBOURS]
         for least in COMMON_COUNTS:
-            found.append(frozenset(shingle for shingle, holders in self._holders.items() if holders > least))
-        return [part for part in dict.fromkeys(found) if len(part) >= self.state.policy.constants_min]
+            found.append(_at_least(self._holders, least + 1))
+        return [part for part in dict.fromkeys(found) if part.bit_count() >= self.state.policy.constants_min]
+
+    def agreed(self, numbers: list[int]) -> int:
+        """Return the lanes of what at least `HOLDS_PERCENT` of these candidates share with the newcomer."""
+        held = sum(self.overlaps[number] for number in numbers).to_bytes(len(self._shingles), "little")
+        return _at_least(held, max(1, -(-HOLDS_PERCENT * len(numbers) // 100)))
+
+    def shingles(self, lanes: int) -> frozenset[int]:
+        return frozenset(compress(self._shingles, self._bytes(lanes)))
+
+    def weigh(self, lanes: int) -> int:
+        """Return what a set of the newcomer's shingles weighs."""
+        return sum(compress(self._bits, self._bytes(lanes)))
 
     def weight(self, kept: Kept) -> int:
         """Return what all shingles of a prompt weigh."""
@@ -90,30 +114,49 @@ class _Neighbourhood:
             known = self._weights[kept.number] = self.state.evidence.weigh(kept.shingles)
         return known
 
+    def _lanes(self, number: int, places: list[int], cut: list[int]) -> int:
+        """Return the lanes of what a candidate shares: these places, and those of the cut ones that it holds."""
+        shared = bytearray(len(self._shingles))
+        for place in places:
+            shared[place] = 1
+        if cut:
+            held = self.state.kept[number].shingles
+            for place in cut:
+                shared[place] = self._shingles[place] in held
+        return int.from_bytes(shared, "little")
 
-def _examine(around: _Neighbourhood, part: frozenset[int], current: Candidate | None) -> _Proposal | None:
+    def _bytes(self, lanes: int) -> bytes:
+        return lanes.to_bytes(len(self._shingles), "little")
+
+
+def _at_least(counts: bytes, least: int) -> int:
+    """Return the lanes in which these counts are at least so high."""
+    return int.from_bytes(counts.translate(bytes(least) + b"\1" * (256 - least)), "little")
+
+
+def _examine(around: _Neighbourhood, lanes: int, current: Candidate | None) -> _Proposal | None:
     """Return the proposal with its witnesses and the constants they agree on, if the evidence suffices."""
     state, policy = around.state, around.state.policy
     bits_min = policy.evidence_bits * BIT
-    if state.evidence.weigh(part) < bits_min:
+    if around.weigh(lanes) < bits_min:
         return None
-    needed = HOLDS_PERCENT * len(part)
-    holders = [number for number, shared in around.overlaps.items() if 100 * len(part & shared) >= needed]
+    needed = HOLDS_PERCENT * lanes.bit_count()
+    holders = [number for number, shared in around.overlaps.items() if 100 * (lanes & shared).bit_count() >= needed]
     if len(holders) + 1 < policy.founders_min:
         return None
-    agreed = Counter(chain.from_iterable(around.overlaps[number] for number in holders))
-    part = frozenset(shingle for shingle, held in agreed.items() if 100 * held >= HOLDS_PERCENT * len(holders))
-    weight = state.evidence.weigh(part)
-    if len(part) < policy.constants_min or weight < bits_min:
+    lanes = around.agreed(holders)
+    weight = around.weigh(lanes)
+    if lanes.bit_count() < policy.constants_min or weight < bits_min:
         return None
+    part = around.shingles(lanes)
     witnesses = _movable(state, [state.kept[number] for number in holders], part, weight)
     support = len(witnesses) + 1
     if support < policy.founders_min:
         return None
-    least = min(around.weight(kept) for kept in (around.newcomer, *witnesses[:4]))
-    if 100 * weight < _share_needed(policy, support) * least:
+    share, few = _share_needed(policy, support), (around.newcomer, *witnesses[:4])
+    if share and all(100 * weight < share * around.weight(kept) for kept in few):
         return None
-    if current is not None and not _beats(state, around.newcomer, part, weight, support, least, current):
+    if current is not None and not _beats(around, few, part, weight, support, current):
         return None
     return _Proposal(witnesses, part, score(support, weight, anchors(part)))
 
@@ -143,10 +186,10 @@ def _share_needed(policy: Policy, support: int) -> int:
 
 
 def _beats(
-    state: State, newcomer: Kept, part: frozenset[int], weight: int, support: int, least: int, current: Candidate
+    around: _Neighbourhood, few: Sequence[Kept], part: frozenset[int], weight: int, support: int, current: Candidate
 ) -> bool:
-    """Tell whether a proposal explains the newcomer better than the cluster that would take it."""
-    policy = state.policy
+    """Tell whether a proposal explains the newcomer, the first of a few witnesses, better than its cluster does."""
+    state, policy = around.state, around.state.policy
     signature = current.cluster.signature
     both = state.evidence.weigh(signature & part)
     if 100 * both < CONTAINED_PERCENT * min(current.whole_weight, weight):
@@ -155,6 +198,6 @@ def _beats(
         )
     if 10 * weight <= 11 * current.whole_weight or support < policy.child_witnesses:
         return False
-    if 100 * (weight - both) < policy.pair_percent * (least - both):
+    if all(100 * (weight - both) < policy.pair_percent * (around.weight(kept) - both) for kept in few):
         return False
-    return lay(newcomer.sketch.order, part - signature, signature) is Layout.WORDING
+    return lay(around.newcomer.sketch.order, part - signature, signature) is Layout.WORDING

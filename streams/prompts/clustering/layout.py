@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import compress
 
-from streams.prompts.clustering.sketch import located
+from streams.prompts.clustering.sketch import Places, located
 
 # Changing one word changes three shingles: fewer other shingles than this between two parts is only their seam.
 SEAM = 3
@@ -85,24 +86,25 @@ def gaps(text: str, group: AbstractSet[int], constants: AbstractSet[int], unique
     One or two constants amid a stretch are a turn of phrase that two values happen to share, unless they are a label.
     """
     places = located(text)
+    shingles = places.shingles
     found: list[Gap] = []
-    changed: list[int] = []  # places of the stretch's shingles that are not constants
-    pending = 0  # constants since the last of them
-    for place, (token, shingle) in enumerate(places):
-        if shingle in constants:
-            pending += 1
-        elif shingle in unique:
-            if pending >= SEAM or (pending and token in OPENING):
-                found += _gap(places, changed, group)
-                changed = []
-            pending = 0
-            changed.append(place)
-    return found + _gap(places, changed, group)
+    stretch: list[int] = []  # places of its shingles that are not constants
+    last = -1  # the last of them
+    for place in [at for at, one in enumerate(shingles) if one in unique and one not in constants]:
+        if place > last + 1:
+            held = sum(map(constants.__contains__, shingles[last + 1 : place]))
+            if held >= SEAM or (held and places.tokens[place] in OPENING):
+                found += _gap(places, stretch, group)
+                stretch = []
+        stretch.append(place)
+        last = place
+    return found + _gap(places, stretch, group)
 
 
-def _gap(places: list[tuple[str, int]], changed: list[int], group: AbstractSet[int]) -> list[Gap]:
+def _gap(places: Places, changed: list[int], group: AbstractSet[int]) -> list[Gap]:
     """Return the gap that these places make, if shingles of the group lie in it."""
-    held = [places[place][1] in group for place in changed]
+    tokens, shingles = places
+    held = [shingles[place] in group for place in changed]
     own = sum(held)
     if not own:
         return []
@@ -110,17 +112,16 @@ def _gap(places: list[tuple[str, int]], changed: list[int], group: AbstractSet[i
     tail = held[::-1].index(False) if own < len(held) else 0
     # A shingle's middle token is constant still where a stretch sets in, and again where it ends.
     start, end = changed[0], changed[-1]
-    after = places[end][0] if end + 1 < len(places) else None
-    content = " ".join(token for token, _ in places[start + 1 : end])
-    counted = any(places[place][0].isdecimal() for place, is_own in zip(changed, held, strict=True) if is_own)
-    quantity = counted and own <= QUANTITY_SHINGLES_MAX
-    return [Gap(_before(places, start), after, own, max(lead, tail), content, quantity)]
+    after = tokens[end] if end + 1 < len(tokens) else None
+    content = " ".join(tokens[start + 1 : end])
+    counted = own <= QUANTITY_SHINGLES_MAX and any(tokens[place].isdecimal() for place in compress(changed, held))
+    return [Gap(_before(tokens, start), after, own, max(lead, tail), content, counted)]
 
 
-def _before(places: list[tuple[str, int]], start: int) -> list[str]:
+def _before(tokens: list[str], start: int) -> list[str]:
     """Return the token that a stretch follows, with the marks before it where it is one: values may begin alike."""
     before: list[str] = []
-    for token, _ in reversed(places[max(0, start - MARKS_MAX + 1) : start + 1] if start else []):
+    for token in reversed(tokens[max(0, start - MARKS_MAX + 1) : start + 1] if start else []):
         if token[0].isalnum() and before:
             break
         before.append(token)

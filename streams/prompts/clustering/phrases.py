@@ -38,18 +38,18 @@ def is_phrase(members: Sequence[Kept], constants: frozenset[int]) -> bool:
 
 def _runs_on(kept: Kept, constants: AbstractSet[int], distinctive: bool) -> bool:
     """Tell whether most of a prompt stands in stretches that set in within a sentence and run over its end."""
-    places = [(token, shingle in constants) for token, shingle in located(kept.prompt.text)]
+    tokens, shingles = located(kept.prompt.text)
     running = 0
     start: int | None = None
-    for place, (token, constant) in enumerate([*places, ("", True)]):
+    for place, constant in enumerate([*(shingle in constants for shingle in shingles), True]):
         if not constant and start is None:
             start = place
         elif constant and start is not None:
-            stretch = [token for token, _ in places[start:place]]
+            stretch = tokens[start:place]
             if start and place - start >= SEAM and stretch[0][0].isalnum() and _crosses(stretch[1:], distinctive):
                 running += place - start
             start = None
-    return 100 * running >= RUNS_ON_PERCENT * len(places)
+    return 100 * running >= RUNS_ON_PERCENT * len(tokens)
 
 
 def _crosses(stretch: list[str], distinctive: bool) -> bool:

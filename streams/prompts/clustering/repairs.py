@@ -53,7 +53,7 @@ def _claim(moves: Moves, cluster: Cluster) -> None:
     cluster.check_at = cluster.size + growth
     moves.state.resize(cluster, 0)
     if cluster.size > LEARNING_MEMBERS_MAX:
-        cluster.let_sketches_go()
+        cluster.pack_sketches()
 
 
 SLICES = (_tidy, split, merge, _claim)

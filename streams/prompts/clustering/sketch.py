@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import re
 from array import array
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
@@ -31,6 +32,9 @@ SKETCHED_CHARS_MAX = 16_384
 # Dense scripts give a token per character; 2,048 shingles are 16 KiB.
 SHINGLES_MAX = 2_048
 TOKEN_IDS_MAX = 200_000  # cached token hashes of a process, about 20 MB
+# Repairs read the same few texts again and again. Their places are kept unless a text is long: 40 MB at the very most.
+LOCATED_TEXTS_MAX = 256
+LOCATED_CHARS_MAX = 2_048
 
 STARTS = 1  # bit of the shingle that opens a prompt
 ENDS = 2  # bit of the shingle that closes it
@@ -38,6 +42,8 @@ _HASH_BITS = np.uint64((1 << 60) - 4)  # 60 bits keep Python's integers small; t
 
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # Thai, kana, Han, Hangul
 _SPACED_TOKENS = re.compile(r"\w+|[^\w\s]|\n+")
+# The same for ASCII, a third faster: only there does \x1c to \x1f count as no white space.
+_ASCII_TOKENS = re.compile(r"\w+|[^\w\s\x1c-\x1f]|\n+", re.ASCII)
 _MIXED_TOKENS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]|\n+")
 _HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 
@@ -48,27 +54,34 @@ _SHIFT = np.uint64(3)
 _KIND = np.uint64(3)  # the two lowest bits of a token's identity tell what it is
 _WORD, _MARK, _NUMBER = 0, 1, 2
 _ANY_NUMBER = 4 | _NUMBER  # the identity of every number beside a word
-_EDGE_IDENTITY = 8 | _WORD  # of what lies outside a prompt: a place as sure as a word
+_IDENTITY_BYTES = 8
+_EDGE_IDENTITY = (8 | _WORD).to_bytes(_IDENTITY_BYTES, "little")  # of what lies outside a prompt: as sure as a word
 _GAP = "\0"  # stands for the middle left out of a long prompt; no pattern above gives it as a token
 
 
-@dataclass(frozen=True, slots=True)
-class Sketch:
+class Sketch(NamedTuple):
     """The shingles of a prompt, in text order and as a set."""
 
     order: list[int]
     shingles: frozenset[int]
 
 
-class _TokenIdentities(dict[str, int]):
-    """Hashes of tokens with their kind, computed once."""
+class Places(NamedTuple):
+    """The tokens of a text, and of each the shingle it is the middle of."""
 
-    def __missing__(self, token: str) -> int:
+    tokens: list[str]
+    shingles: list[int]
+
+
+class _TokenIdentities(dict[str, bytes]):
+    """Hashes of tokens with their kind, computed once, as the bytes of a little-endian integer."""
+
+    def __missing__(self, token: str) -> bytes:
         if len(self) >= TOKEN_IDS_MAX:
             self.clear()
         digest = xxhash.xxh3_64_intdigest(token.encode("utf-8", "surrogatepass"))
         kind = _NUMBER if token.isdecimal() else _WORD if token[0].isalnum() or token[0] == "_" else _MARK
-        identity = self[token] = digest & ~3 | kind
+        identity = self[token] = (digest & ~3 | kind).to_bytes(_IDENTITY_BYTES, "little")
         return identity
 
 
@@ -85,16 +98,33 @@ def sketch(text: str) -> Sketch:
     distinct = frozenset(order)
     if len(distinct) < len(order):
         mixed.sort()
-        twice = set(mixed[1:][mixed[1:] == mixed[:-1]].tolist())
-        order = [shingle for shingle in order if shingle not in twice]
-        distinct = frozenset(order)
+        distinct = distinct.difference(mixed[1:][mixed[1:] == mixed[:-1]].tolist())
+        order = list(filter(distinct.__contains__, order))
     return Sketch(order, distinct)
 
 
-def located(text: str) -> list[tuple[str, int]]:
+def pack(whole: Sketch) -> bytes:
+    """Return a sketch as bytes."""
+    return array("q", whole.order).tobytes()
+
+
+def unpack(packed: bytes) -> Sketch:
+    """Return the sketch that these bytes were packed from."""
+    order = array("q", packed).tolist()
+    return Sketch(order, frozenset(order))
+
+
+def located(text: str) -> Places:
     """Return the tokens of a text, each with the shingle it is the middle of."""
+    return _locate(text) if len(text) > LOCATED_CHARS_MAX else _located(text)
+
+
+def _locate(text: str) -> Places:
     parts, identities = _tokens_and_identities(text)
-    return list(zip(parts, _mix(identities).tolist(), strict=True))
+    return Places(parts, _mix(identities).tolist())
+
+
+_located = lru_cache(LOCATED_TEXTS_MAX)(_locate)
 
 
 def anchors(shingles: frozenset[int] | set[int]) -> int:
@@ -108,8 +138,9 @@ def anchors(shingles: frozenset[int] | set[int]) -> int:
 def tokens(text: str) -> list[str]:
     """Return the words, marks and line breaks of a text, in lower case."""
     lowered = text.lower()
-    unspaced = not lowered.isascii() and _HAS_UNSPACED.search(lowered)
-    return (_MIXED_TOKENS if unspaced else _SPACED_TOKENS).findall(lowered)
+    if lowered.isascii():
+        return _ASCII_TOKENS.findall(lowered)
+    return (_MIXED_TOKENS if _HAS_UNSPACED.search(lowered) else _SPACED_TOKENS).findall(lowered)
 
 
 def _tokens_and_identities(text: str) -> tuple[list[str], NDArray[np.uint64]]:
@@ -118,9 +149,9 @@ def _tokens_and_identities(text: str) -> tuple[list[str], NDArray[np.uint64]]:
     else:
         half = SKETCHED_CHARS_MAX // 2
         parts = [*tokens(text[:half]), _GAP, *tokens(text[-half:])]
-    # By way of `array`: numpy takes six times as long over integers beyond 63 bits.
-    identities = array("Q", (_EDGE_IDENTITY, *map(_token_identities.__getitem__, parts), _EDGE_IDENTITY))
-    return parts, np.frombuffer(identities, dtype=np.uint64)
+    # By way of bytes: numpy takes ten times as long over a list of integers.
+    identities = b"".join((_EDGE_IDENTITY, *map(_token_identities.__getitem__, parts), _EDGE_IDENTITY))
+    return parts, np.frombuffer(identities, dtype="<u8")
 
 
 def _mix(identities: NDArray[np.uint64]) -> Shingles:

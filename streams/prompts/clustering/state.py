@@ -75,11 +75,20 @@ class SortedIndex:
                     votes[number] = count(number, 0) + 1
         return votes
 
-    def shared(self, shingles: Iterable[int], newest: int) -> dict[int, list[int]]:
-        """Return the shingles that several hold, each with its `newest` holders."""
+    def holders(self, shingles: Iterable[int], newest: int) -> tuple[dict[int, list[int]], dict[int, int]]:
+        """Return of the shingles that several hold the `newest` holders, and of those that one holds this one."""
         lookup = self._holders.get
-        lists = ((shingle, lookup(shingle)) for shingle in shingles)
-        return {shingle: held[-newest:] for shingle, held in lists if isinstance(held, list)}
+        several: dict[int, list[int]] = {}
+        lone: dict[int, int] = {}
+        for shingle in shingles:
+            held = lookup(shingle)
+            if held is None:
+                continue
+            if isinstance(held, int):
+                lone[shingle] = held
+            else:
+                several[shingle] = held[-newest:]
+        return several, lone
 
 
 class State:
