@@ -26,12 +26,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
-
-from schemas.errors import ServiceError, ServiceRefused, ServiceUnavailable, SettingsInvalid
+from schemas.errors import ServiceError, ServiceRefused, SettingsInvalid
 from schemas.topics import Topic
 from streams.engine import app as faust_app
+from streams.engine.cluster import identity, partition_counts
 from streams.engine.dead_letter import HEADER_PREFIX_DEFAULT, DeadLetters
 from streams.engine.exactly_once.producer import TransactionalProducer
 from streams.engine.exactly_once.sessions import Sessions
@@ -257,7 +255,10 @@ class Engine:
             raise SettingsInvalid(
                 f"keeping state in RocksDB (engine.store): {error}", hint="install the extra `rocksdb`, or use memory"
             ) from error
-        store = RocksStore(self._state_folder / self._settings.app_id, await cluster_id(self._connection))
+        topics = [*self._stages, *(table.changelog for table in self._tables.values())]
+        # Positions mean something only in the topics they were noted for.
+        lives = await identity(self._connection, topics)
+        store = RocksStore(self._state_folder / self._settings.app_id, lives)
         await store.open()
         return store
 
@@ -299,39 +300,3 @@ class Engine:
                 hint="create the topics first; changing a number of partitions is a migration",
             )
         return counts[self._dead_letters]
-
-
-async def partition_counts(connection: Mapping[str, Any], topics: Sequence[str]) -> dict[str, int]:
-    """Return the number of partitions of those topics that exist.
-
-    Raises:
-        ServiceUnavailable: there is no broker.
-    """
-    async with _asking(connection, "looking at the topics") as admin:
-        described = await admin.describe_topics(list(topics))
-    return {topic["topic"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
-
-
-async def cluster_id(connection: Mapping[str, Any]) -> str:
-    """Return what tells this Kafka cluster from every other.
-
-    Raises:
-        ServiceUnavailable: there is no broker.
-    """
-    async with _asking(connection, "looking at the cluster") as admin:
-        return str((await admin.describe_cluster())["cluster_id"])
-
-
-@asynccontextmanager
-async def _asking(connection: Mapping[str, Any], doing: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**connection)
-    try:
-        await admin.start()
-        yield admin
-    except KafkaError as error:
-        raise ServiceUnavailable(
-            f"{doing} on {connection['bootstrap_servers']}: {type(error).__name__}",
-            hint="is the broker running, and kafka.bootstrap_servers right?",
-        ) from error
-    finally:
-        await admin.close()

@@ -8,7 +8,7 @@ Rules
   * Each worker of a machine takes the first numbered folder that no other one holds.
   * Nothing is synced: after a power cut the store may be older than it was, which is like any other delay.
 
-    cluster                              the Kafka cluster all positions are of
+    cluster                              the Kafka cluster all positions are of, with the ids of its topics
     <owner>/<partition> 00 00            position, changelog offsets, formats of rows; written last
     <owner>/<partition> 00 <table> 00 <key>   a row
 """
@@ -60,7 +60,7 @@ class _Entry:
 
 
 class RocksStore:
-    """Implements `Store` under `folder`. `cluster` names the Kafka cluster that the positions are of."""
+    """Implements `Store` under `folder`. `cluster` tells the topics that the positions are of from all others."""
 
     def __init__(self, folder: Path, cluster: str) -> None:
         self._base = folder

@@ -6,16 +6,18 @@ import asyncio
 import logging
 import shutil
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
 from schemas.errors import StateIncompatible
 from streams.engine.engine import Engine
 from streams.engine.ports import Unit
-from tests.kafka.chain import PARTITIONS, Chain
+from tests.kafka.chain import PARTITIONS, WAIT_SECONDS_MAX, Chain, until
 
 pytestmark = pytest.mark.kafka
 
@@ -104,6 +106,38 @@ async def test_a_restart_reads_of_the_changelogs_only_what_its_store_does_not_ha
         file.write_bytes(b"broken")
     await work(keeping, from_changelog=both)
     await work(keeping, from_store=both)
+
+
+async def test_rows_kept_of_topics_that_were_deleted_and_made_anew_are_not_taken_for_theirs(
+    chain: Chain, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    keeping = replace(chain, state_folder=str(tmp_path))
+    for made_anew in (False, True):
+        if made_anew:
+            await asyncio.to_thread(delete_everything, chain)
+        chain.create_topics(chain.engine())
+        await asyncio.to_thread(chain.produce, range(200))
+        # The second time another worker was here first, so that every position is the one the store knows.
+        async with (chain if made_anew else keeping).engine().running():
+            await asyncio.to_thread(chain.assert_exactly_once, range(200))
+    caplog.clear()
+    async with keeping.engine().running():
+        await until(lambda: "sessions open" in caplog.messages)
+    assert restored(caplog) == {"from_store": 0, "caught_up": 0, "from_changelog": 2 * PARTITIONS}
+
+
+def delete_everything(chain: Chain) -> None:
+    """Delete the topics, the changelogs and the group of a chain, and wait until they are gone."""
+    admin = AdminClient({"bootstrap.servers": chain.bootstrap})
+    for deleted in admin.delete_consumer_groups([chain.run]).values():
+        deleted.result()
+    for deleted in admin.delete_topics([name for name in admin.list_topics().topics if chain.run in name]).values():
+        deleted.result()
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    while any(chain.run in name for name in admin.list_topics().topics):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_killed_workers_with_a_store_lose_and_double_nothing(bootstrap: str, tmp_path: Path) -> None:

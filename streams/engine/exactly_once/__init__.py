@@ -46,9 +46,6 @@ partition that was without leader for a moment, as one with a single replica is.
 Offsets that are gone are noticed by rows they have left behind, of any stage of the group. Where no table has
 rows, or only offsets of a stage without tables are gone, that stage begins anew as on a first start.
 
-State on disk does not know the life of its changelog. Where topics are deleted and made anew, folders that
-are left can fit the new offsets by chance, and are taken then: delete them as well.
-
 In topics that a worker may not read, `__consumer_offsets` among them, hanging transactions are not seen: a
 warning names those of its own.
 """

@@ -1,12 +1,13 @@
-"""Three requests of the Kafka protocol that aiokafka does not have: what transactions left behind.
+"""Requests of the Kafka protocol that aiokafka does not have: what transactions left behind, and the ids of topics.
 
 Field by field as in Kafka's message definitions (`DescribeProducers`, `DescribeTransactions`,
-`WriteTxnMarkers`), each in the oldest version that brokers of today answer. A structure of the newer
-encoding ends with its tagged fields, which are always empty here.
+`WriteTxnMarkers`, `Metadata`), each in the oldest version that serves and that brokers of today answer. A
+structure of the newer encoding ends with its tagged fields, which are always empty here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -188,3 +189,70 @@ class WriteTxnMarkers(Request[WriteTxnMarkersStruct]):
 
     def build(self, request_struct_class: type[WriteTxnMarkersStruct]) -> WriteTxnMarkersStruct:
         return request_struct_class(self._markers, NO_TAGS)
+
+
+class DescribeTopicsResponse(Response):
+    API_KEY = 3
+    API_VERSION = 10
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(("node_id", Int32), ("host", TEXT), ("port", Int32), ("rack", TEXT), ("tags", TaggedFields)),
+        ),
+        ("cluster_id", TEXT),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("name", TEXT),
+                ("id_high", Int64),
+                ("id_low", Int64),
+                ("internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("in_sync", CompactArray(Int32)),
+                        ("offline", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("operations", Int32),
+        ("tags", TaggedFields),
+    )
+
+
+class DescribeTopicsStruct(RequestStruct):
+    API_KEY = 3
+    API_VERSION = 10
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = DescribeTopicsResponse
+    SCHEMA = Schema(
+        ("topics", CompactArray(("id_high", Int64), ("id_low", Int64), ("name", TEXT), ("tags", TaggedFields))),
+        ("create", Boolean),
+        ("cluster_operations", Boolean),
+        ("topic_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class DescribeTopics(Request[DescribeTopicsStruct]):
+    """The cluster's id, and the ids and partitions of some topics, none of which is created."""
+
+    API_KEY = 3
+
+    def __init__(self, topics: Iterable[str]) -> None:
+        self._topics = [(0, 0, topic, NO_TAGS) for topic in topics]
+
+    def build(self, request_struct_class: type[DescribeTopicsStruct]) -> DescribeTopicsStruct:
+        return request_struct_class(self._topics, False, False, False, NO_TAGS)
