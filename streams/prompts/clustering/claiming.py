@@ -28,20 +28,17 @@ def claim(moves: Moves, cluster: Cluster) -> None:
         other = state.clusters[ordinal]
         if other is not cluster and 100 * shared >= RIVAL_PERCENT * len(other.signature):
             votes.update(dict.fromkeys(other.kept, size))
-    if len(votes) > CLAIMS_MAX:
-        votes = dict(sorted(votes.items(), key=lambda vote: (-vote[1], vote[0]))[:CLAIMS_MAX])
-    for number, held in sorted(votes.items()):
+    enough = [(-held, number) for number, held in votes.items() if 2 * held >= size]
+    for number in sorted(number for _, number in sorted(enough)[:CLAIMS_MAX]):
         kept = state.kept.get(number)
-        if cluster.ordinal not in state.clusters or kept is None:
-            continue
-        if 2 * held < size or kept.home == cluster.ordinal:
+        if cluster.ordinal not in state.clusters or kept is None or kept.home == cluster.ordinal:
             continue
         here = Candidate(state, cluster, kept.shingles)
         if not here.covers:
             continue
         if kept.home is not None:
             there = Candidate(state, state.clusters[kept.home], kept.shingles)
-            if not explains_better(state, here, there, kept.vector):
+            if not explains_better(state, here, there, kept):
                 continue
         moves.move(kept, cluster, "this cluster's constants explain it better")
 
@@ -53,10 +50,12 @@ def evict(moves: Moves, cluster: Cluster) -> None:
     for kept in cluster.sample():
         if cluster.ordinal not in state.clusters or kept.home != cluster.ordinal:
             return
+        if cluster.signature and cluster.signature <= kept.shingles:
+            continue
         here = Candidate(state, cluster, kept.shingles)
         if here.covers and anchors(here.shared) == cluster.anchors:
             continue
-        better = match(state, kept.sketch, kept.vector).chosen
+        better = match(state, kept).chosen
         target = better.cluster if better is not None and not better.cluster.retired else None
         if target is cluster or (here.covers and target is None):
             continue

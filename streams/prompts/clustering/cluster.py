@@ -47,6 +47,15 @@ class Kept:
     row_table: str | None = None
     _sketch: Sketch | None = None
     _packed: bytes | None = None  # the shingles of a sketch that was packed
+    _length: float | None = None
+
+    @property
+    def length(self) -> float:
+        """The length of the vector, squared: an integer, and so exact."""
+        if self._length is None:
+            point = self.vector.astype(np.float64)
+            self._length = float(point @ point)
+        return self._length
 
     @property
     def sketch(self) -> Sketch:
@@ -119,13 +128,12 @@ class Cluster:
         self.centroid -= vector
         self.centroid_members = max(0, self.centroid_members - 1)
 
-    def cosine(self, vector: Vector) -> float:
+    def cosine(self, kept: Kept) -> float:
         """Cosine of a prompt to the centroid. Sums are integers held in float64: exact, so order does not matter."""
         if self._length is None:
             self._length = float(self.centroid @ self.centroid)
-        point = vector.astype(np.float64)
-        lengths = self._length * float(point @ point)
-        return float(self.centroid @ point) / math.sqrt(lengths) if lengths else 0.0
+        lengths = self._length * kept.length
+        return float(self.centroid @ kept.vector) / math.sqrt(lengths) if lengths else 0.0
 
     def add_centroid(self, other: Cluster) -> None:
         """Take over what another cluster's members add up to."""

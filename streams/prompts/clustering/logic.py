@@ -111,7 +111,7 @@ class Clustering:
             )
 
     def _place(self, kept: Kept) -> None:
-        matched = match(self._state, kept.sketch, kept.vector)
+        matched = match(self._state, kept)
         chosen = matched.chosen
         if chosen is not None:
             sure = self._sure(chosen, kept)

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
-from streams.prompts.clustering.cluster import Cluster, Vector
-from streams.prompts.clustering.sketch import Sketch, anchors
+from streams.prompts.clustering.cluster import Cluster, Kept
+from streams.prompts.clustering.sketch import anchors
 from streams.prompts.clustering.state import State
 
 CANDIDATES_MAX = 16  # clusters weighed for a prompt, by number of shared constants
@@ -28,22 +27,29 @@ ANCHOR_FACTORS = (0.2, 1.0, 2.5)
 class Candidate:
     """A cluster weighed against a prompt. Weights are fixed-point bits, computed when first asked for."""
 
+    __slots__ = ("_cosine", "_evidence", "_shared_weight", "_whole_weight", "cluster", "covers", "shared")
+
     def __init__(self, state: State, cluster: Cluster, shingles: frozenset[int]) -> None:
         self.cluster = cluster
         self.shared = cluster.signature & shingles
         self._evidence = state.evidence
+        self._whole_weight: int | None = None
+        self._shared_weight: int | None = None
         self._cosine: float | None = None
         self.covers = self._covers(state.policy.cover_percent)
 
-    @cached_property
+    @property
     def whole_weight(self) -> int:
-        return self._evidence.weigh(self.cluster.signature)
+        if self._whole_weight is None:
+            self._whole_weight = self._evidence.weigh(self.cluster.signature)
+        return self._whole_weight
 
-    @cached_property
+    @property
     def shared_weight(self) -> int:
-        if len(self.shared) == len(self.cluster.signature):
-            return self.whole_weight
-        return self.whole_weight - self._evidence.weigh(self.cluster.signature - self.shared)
+        if self._shared_weight is None:
+            left = self.cluster.signature - self.shared
+            self._shared_weight = self.whole_weight - (self._evidence.weigh(left) if left else 0)
+        return self._shared_weight
 
     @property
     def count_share(self) -> float:
@@ -61,9 +67,9 @@ class Candidate:
     def score(self) -> float:
         return score(self.cluster.size, self.shared_weight, anchors(self.shared))
 
-    def cosine(self, vector: Vector) -> float:
+    def cosine(self, kept: Kept) -> float:
         if self._cosine is None:
-            self._cosine = self.cluster.cosine(vector)
+            self._cosine = self.cluster.cosine(kept)
         return self._cosine
 
     def _covers(self, cover_percent: int) -> bool:
@@ -88,12 +94,12 @@ def score(support: int, weight: int, ends: int) -> float:
     return support * math.sqrt(weight) * ANCHOR_FACTORS[ends] if weight > 0 else 0.0
 
 
-def explains_better(state: State, one: Candidate, other: Candidate, vector: Vector) -> bool:
+def explains_better(state: State, one: Candidate, other: Candidate, kept: Kept) -> bool:
     """Tell whether `one` explains a prompt better than `other`, both covering it."""
     here, there = _scores(state, one, other)
     if not _is_tie(state, here, there):
         return here > there
-    near, far = one.cosine(vector), other.cosine(vector)
+    near, far = one.cosine(kept), other.cosine(kept)
     return (near, here, -one.cluster.ordinal) > (far, there, -other.cluster.ordinal)
 
 
@@ -109,9 +115,9 @@ def _is_tie(state: State, here: float, there: float) -> bool:
     return abs(here - there) * 100 < state.policy.tie_percent * max(here, there)
 
 
-def match(state: State, sketch: Sketch, vector: Vector) -> Match:
+def match(state: State, kept: Kept) -> Match:
     """Return where a prompt belongs."""
-    votes = state.by_constant.votes(sketch.order, POSTINGS_MAX)
+    votes = state.by_constant.votes(kept.sketch.order, POSTINGS_MAX)
     ranked = sorted(votes.items(), key=lambda vote: (-vote[1], vote[0]))[:CANDIDATES_MAX]
     best: Candidate | None = None
     rest: list[Candidate] = []
@@ -119,8 +125,8 @@ def match(state: State, sketch: Sketch, vector: Vector) -> Match:
         cluster = state.clusters[ordinal]
         if 2 * shared < len(cluster.signature) and rest:
             continue  # cannot cover, and the record already has a second
-        candidate = Candidate(state, cluster, sketch.shingles)
-        if candidate.covers and (best is None or explains_better(state, candidate, best, vector)):
+        candidate = Candidate(state, cluster, kept.shingles)
+        if candidate.covers and (best is None or explains_better(state, candidate, best, kept)):
             if best is not None:
                 rest.append(best)
             best = candidate
@@ -131,15 +137,15 @@ def match(state: State, sketch: Sketch, vector: Vector) -> Match:
         second = rest[0] if rest else None
         tie = second is not None and second.covers and _is_tie(state, *_scores(state, best, second))
         return Match(best, best, second, "tie" if tie else "structure")
-    return _match_meaning(state, sketch, vector, rest)
+    return _match_meaning(state, kept, rest)
 
 
-def _match_meaning(state: State, sketch: Sketch, vector: Vector, candidates: list[Candidate]) -> Match:
+def _match_meaning(state: State, kept: Kept, candidates: list[Candidate]) -> Match:
     nearest, second = [*candidates[:2], None, None][:2]
-    if len(sketch.order) <= SHORT_SHINGLES_MAX:
+    if len(kept.sketch.order) <= SHORT_SHINGLES_MAX:
         for candidate in candidates:
             half = 2 * candidate.shared_weight >= candidate.whole_weight
-            if half and not candidate.cluster.retired and candidate.cosine(vector) >= state.policy.meaning_min:
+            if half and not candidate.cluster.retired and candidate.cosine(kept) >= state.policy.meaning_min:
                 other = next((one for one in candidates if one is not candidate), None)
                 return Match(candidate, candidate, other, "meaning")
     return Match(None, nearest, second, "none")

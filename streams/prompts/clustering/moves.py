@@ -189,6 +189,8 @@ def constants(members: Iterable[Kept], keep_percent: int) -> frozenset[int]:
     """Return the shingles that almost all of these prompts hold."""
     held = [kept.shingles for kept in members]
     needed = _needed(len(held), keep_percent)
+    if needed == len(held):
+        return frozenset.intersection(*held)
     # What so many hold, at least one of the first few does.
     candidates = frozenset().union(*held[: len(held) - needed + 1])
     counts = Counter(chain.from_iterable(candidates & shingles for shingles in held))

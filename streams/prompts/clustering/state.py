@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Collection, Iterable
+from itertools import chain
 
 import numpy as np
 
@@ -61,19 +63,11 @@ class SortedIndex:
 
     def votes(self, shingles: Iterable[int], postings_max: int | None = None) -> dict[int, int]:
         """Return how many of these shingles each number holds, without those that more than `postings_max` hold."""
-        votes: dict[int, int] = {}
-        lookup = self._holders.get
-        count = votes.get
-        for shingle in shingles:
-            held = lookup(shingle)
-            if held is None:
-                continue
-            if isinstance(held, int):
-                votes[held] = count(held, 0) + 1
-            elif postings_max is None or len(held) <= postings_max:
-                for number in held:
-                    votes[number] = count(number, 0) + 1
-        return votes
+        found = list(filter(None, map(self._holders.get, shingles)))  # no number is 0
+        lists = [held for held in found if isinstance(held, list)]
+        if postings_max is not None:
+            lists = [held for held in lists if len(held) <= postings_max]
+        return Counter(chain((held for held in found if isinstance(held, int)), *lists))
 
     def holders(self, shingles: Iterable[int], newest: int) -> tuple[dict[int, list[int]], dict[int, int]]:
         """Return of the shingles that several hold the `newest` holders, and of those that one holds this one."""

@@ -28,22 +28,26 @@ def are_values(moves: Moves, holders: Sequence[Kept], own: frozenset[int], share
     weight = evidence.weigh(own)
     light = 100 * weight < policy.group_weight_percent * around
     few = policy.group_weight_percent * len(shared) // 100
-    laid = [gaps(kept.prompt.text, own, shared, kept.shingles) for kept in holders]
+    laid = []
+    for kept in holders:
+        filled = gaps(kept.prompt.text, own, shared, kept.shingles)
+        if not all(_may_be_value(gap, light=light) for gap in filled):
+            return False
+        laid.append(filled)
     contents = Counter(gap.content for filled in laid for gap in filled)
     repeated = {content for content, count in contents.items() if count > 1}
     return all(_all_values(filled, repeated, few, light=light, lighter=weight < around) for filled in laid)
 
 
+def _may_be_value(gap: Gap, *, light: bool) -> bool:
+    """Tell whether the text around a gap lets it be a value, whatever it holds."""
+    if gap.own <= WORD_FILL_MAX:
+        return light or (bool(gap.before) and gap.after is not None)
+    return gap.delimited
+
+
 def _all_values(filled: list[Gap], repeated: set[str], few: int, *, light: bool, lighter: bool) -> bool:
-    large = []
-    for gap in filled:
-        if gap.own <= WORD_FILL_MAX:
-            if not light and (not gap.before or gap.after is None):
-                return False
-        elif not gap.delimited:
-            return False
-        elif gap.own > few and not light:
-            if gap.content not in repeated and not (gap.labelled and lighter):
-                return False
-            large.append(gap)
+    large = [gap for gap in filled if gap.own > max(few, WORD_FILL_MAX) and not light]
+    if any(gap.content not in repeated and not (gap.labelled and lighter) for gap in large):
+        return False
     return len(large) <= (FILLS_MAX if all(gap.labelled for gap in large) else 1)
