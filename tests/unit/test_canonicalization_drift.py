@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streams.prompts.canonicalization.cluster import BASE_MAX, RECENT_MAX
-from streams.prompts.canonicalization.drift import DEVIATIONS_MIN, _of_all_deals, deviations_between
+from streams.prompts.canonicalization.drift import DEVIATIONS_MIN, _of_all_deals, _sums, deviations_between
 from tests.canonical import CITIES, TOPICS, dice
 
 
@@ -23,7 +23,7 @@ def test_mean_and_spread_are_those_of_every_deal_there_is(things: int, first: in
         deal = np.full(things, -float(first))
         deal[list(hand)] = things - first
         dealt.append(deal @ alike @ deal)
-    mean, spread = _of_all_deals(alike, first)
+    mean, spread = _of_all_deals(next(_sums(alike[None])), things, first)
     assert abs(mean - np.mean(dealt)) <= 2
     assert abs(spread - np.std(dealt)) <= 2
 
@@ -42,7 +42,7 @@ def values_of_a_slot(number: int) -> list[str]:
 
 
 def test_values_from_the_same_place_hardly_ever_raise_an_alarm() -> None:
-    found = [deviations_between(values_of_a_slot(number), BASE_MAX) for number in range(1_500)]
+    found = deviations_between([values_of_a_slot(number) for number in range(1_500)], BASE_MAX)
     assert sum(deviations >= DEVIATIONS_MIN for deviations in found) <= 1, "one in 5,000 is expected"
     assert abs(np.mean(found)) < 0.1
     assert abs(np.std(found) - 1) < 0.1
@@ -51,4 +51,4 @@ def test_values_from_the_same_place_hardly_ever_raise_an_alarm() -> None:
 def test_values_from_elsewhere_raise_one() -> None:
     for number in range(20):
         before, after = values_of_a_slot(5 * number)[:BASE_MAX], values_of_a_slot(5 * number + 1)[BASE_MAX:]
-        assert deviations_between([*before, *after], BASE_MAX) >= DEVIATIONS_MIN
+        assert deviations_between([[*before, *after]], BASE_MAX) >= [DEVIATIONS_MIN]

@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ SHUFFLES = 400
 MIXERS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of SplitMix64, a hash of whole numbers
 SKEW_MIN = 0.1  # below, the shuffles are as good as normal
 BUCKETS = 512  # of character sequences; collisions blur, they do not bias
+PIECES = 4  # in which the products of two profiles are summed up
+SLOTS_AT_ONCE = 4  # of which profiles are made: they fit into a core's cache
 GOLDEN = np.uint32(2_654_435_769)  # 2**32 by the golden ratio: multiples of it spread evenly
 EDGE_CHARS = 200  # of a long value, from each end
 SCALE = 256  # of a profile's length, in whole numbers
@@ -47,11 +49,13 @@ MEANING_STEP = 100  # millionths of a cosine: finer differences are rounding
 
 # Kinds of bytes in UTF-8, in the order `profile` counts them; what no pattern names is `other` (0) or foreign (7).
 KINDS = ("", " \t\r", "\n", string.digits, string.ascii_uppercase, string.punctuation.replace("?", ""), "?", "")
-KIND_OF_BYTE = np.array([7 * (byte >= 128) for byte in range(256)])
-for _kind, _characters in enumerate(KINDS):
-    KIND_OF_BYTE[[ord(character) for character in _characters]] = _kind
+KIND_OF_BYTE = bytes(
+    7 if byte >= 128 else next((kind for kind, characters in enumerate(KINDS) if chr(byte) in characters), 0)
+    for byte in range(256)
+)
 
 Few = NDArray[np.float32]  # holds whole numbers whose products add up to less than 2**24
+Sums = tuple[int, int, int]
 Whole = NDArray[np.float64]  # holds whole numbers below 2**53 only, so that BLAS may add them in any order
 
 
@@ -91,14 +95,16 @@ def moved(state: ClusterState) -> Drift | None:
     rows = [values for sample in (*base, *newest) if (values := template.parse(sample.text)) is not None]
     if len(rows) < len(base) + len(newest):
         return None
+    columns = {
+        name: column
+        for name, column in zip(template.names, zip(*rows, strict=True), strict=True)
+        if len(set(column)) >= DIFFERENT_MIN
+    }
     best: Drift | None = None
-    for slot, name in enumerate(template.names):
-        values = [row[slot] for row in rows]
-        if len(set(values)) < DIFFERENT_MIN:
-            continue
-        deviations = deviations_between(values, len(base))
+    found = deviations_between(list(columns.values()), len(base))
+    for (name, column), deviations in zip(columns.items(), found, strict=True):
         if deviations >= DEVIATIONS_MIN and (best is None or deviations > best.deviations):
-            best = Drift(name, deviations, _few(values[: len(base)]), _few(values[len(base) :]))
+            best = Drift(name, deviations, _few(column[: len(base)]), _few(column[len(base) :]))
     return best or _meaning_moved(base, newest)
 
 
@@ -112,7 +118,7 @@ def _meaning_moved(base: Sequence[Sample], newest: Sequence[Sample]) -> Drift | 
     # The centre follows its members, so coming nearer is its doing; only falling behind is theirs.
     if int(after.sum()) * len(before) >= int(before.sum()) * len(after):
         return None
-    deviations = deviations_of(_alike_by_distance(nearness[:, None], floor=1), len(known))
+    (deviations,) = deviations_of(_alike_by_distance(nearness[None, :, None], floor=1), len(known))
     return Drift(None, deviations, (), ()) if deviations >= DEVIATIONS_MIN else None
 
 
@@ -124,20 +130,30 @@ def profiles(values: Sequence[str]) -> tuple[Few, Whole]:
     """Return how values are written, a row each: their character sequences, and their marks."""
     edges = [value if len(value) <= 2 * EDGE_CHARS else value[:EDGE_CHARS] + value[-EDGE_CHARS:] for value in values]
     encoded = [f" {edge} ".encode("utf-8", "surrogatepass") for edge in edges]
-    raw = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    joined = b"".join(encoded)
+    raw = np.frombuffer(joined, dtype=np.uint8)
     chars = np.array([len(value) for value in encoded])
     row = np.repeat(np.arange(len(values)), chars)
     wide = raw.astype(np.uint32)
-    pairs = (wide[:-1] * 257 + wide[1:]) * GOLDEN
-    triples = (wide[:-2] * 65_537 + wide[1:-1] * 257 + wide[2:] + 7) * GOLDEN
-    within, throughout = row[:-1] == row[1:], row[:-2] == row[2:]  # a sequence belongs to one value
-    buckets = np.concatenate([pairs[within], triples[throughout]]) >> np.uint32(32 - BUCKETS.bit_length() + 1)
-    owners = np.concatenate([row[:-1][within], row[:-2][throughout]])
-    counts = np.bincount(owners * BUCKETS + buckets, minlength=len(values) * BUCKETS).reshape(-1, BUCKETS)
+    shifted = wide * 257
+    pairs = (shifted[:-1] + wide[1:]) * GOLDEN
+    triples = (wide[:-2] * 65_537 + shifted[1:-1] + wide[2:] + 7) * GOLDEN
+    places = np.concatenate([pairs, triples]) >> np.uint32(32 - BUCKETS.bit_length() + 1)
+    first_of_row = row * BUCKETS
+    places = np.concatenate([first_of_row[:-1], first_of_row[:-2]]) + places
+    # A sequence belongs to one value: those that run into the next one are counted behind all.
+    ends = np.cumsum(chars)[:-1]
+    places[np.concatenate([ends - 1, len(pairs) + ends - 1, len(pairs) + ends - 2])] = len(values) * BUCKETS
+    counts = np.bincount(places, minlength=len(values) * BUCKETS + 1)[:-1].reshape(-1, BUCKETS)
     # The square root keeps one frequent sequence from being the whole profile.
-    roots = np.sqrt(counts.astype(np.float32))
-    sequences = np.rint(roots * (SCALE / np.sqrt(2 * chars - 3)).astype(np.float32)[:, None])
-    kinds = np.bincount(row * len(KINDS) + KIND_OF_BYTE[raw], minlength=len(values) * len(KINDS))
+    sequences = counts.astype(np.float32)
+    np.sqrt(sequences, out=sequences)
+    sequences *= (SCALE / np.sqrt(2 * chars - 3)).astype(np.float32)[:, None]
+    np.rint(sequences, out=sequences)
+    kinds = np.bincount(
+        row * len(KINDS) + np.frombuffer(joined.translate(KIND_OF_BYTE), dtype=np.uint8),
+        minlength=len(values) * len(KINDS),
+    )
     other, space, line, digit, upper, mark, question, foreign = kinds.reshape(-1, len(KINDS)).T.astype(np.float64)
     marks = [
         np.array([math.log1p(len(value)) / 2 for value in values]),
@@ -149,31 +165,46 @@ def profiles(values: Sequence[str]) -> tuple[Few, Whole]:
         (question > 0).astype(np.float64),
         foreign / chars,
     ]
-    return sequences, np.rint(np.array(marks).T * MARKS_SCALE)
+    return sequences, np.ascontiguousarray(np.rint(np.array(marks) * MARKS_SCALE).T)
 
 
-def deviations_between(values: Sequence[str], split: int) -> float:
-    """Return how far apart the first `split` values stand from the rest by how they are written."""
-    sequences, marks = profiles(values)
-    return deviations_of(_alike_by_sequences(sequences) + _alike_by_marks(marks), split)
+def deviations_between(slots: Sequence[Sequence[str]], split: int) -> list[float]:
+    """Return for each slot how far apart its first `split` values stand from the rest by how they are written."""
+    found: list[float] = []
+    for start in range(0, len(slots), SLOTS_AT_ONCE):
+        some = slots[start : start + SLOTS_AT_ONCE]
+        sequences, marks = profiles([value for values in some for value in values])
+        by_slot = (len(some), len(some[0]), -1)
+        alike = _alike_by_sequences(sequences.reshape(by_slot)) + _alike_by_marks(marks.reshape(by_slot))
+        found += deviations_of(alike, split)
+    return found
 
 
-def deviations_of(alike: Whole, split: int) -> float:
+def deviations_of(alike: Whole, split: int) -> list[float]:
     """Return how far apart the first `split` things stand from the rest, in standard deviations of all deals.
 
-    `alike[i, j]` says, in whole numbers, how much two things are alike.
+    `alike[k, i, j]` says, in whole numbers, how much two things are alike; each k is a question of its own.
 
     Where values are few, the deals are skewed and far ones are not rare. So they are taken for a gamma
     distribution and the true deal for the quantile of the normal distribution that is as rare (Wilson and Hilferty).
     """
-    np.fill_diagonal(alike, 0)
-    mean, spread = _of_all_deals(alike, split)
-    true = _dealt(alike, _hands(split, len(alike) - split)[:1])[0]
+    things = alike.shape[1]
+    _diagonal(alike)[:] = 0
+    hands = _hands(split, things - split)
+    true = ((alike @ hands[0]) * hands[0]).sum(axis=1)
+    return [
+        _quantile(float(one), _of_all_deals(sums, things, split), matrix, hands)
+        for one, sums, matrix in zip(true, _sums(alike), alike, strict=True)
+    ]
+
+
+def _quantile(true: float, deals: tuple[int, int], alike: Whole, hands: Whole) -> float:
+    mean, spread = deals
     deviations = float(true - mean) / spread
     if deviations < DEVIATIONS_MIN:
         return round(deviations, 2)
     # How skewed the deals are is told by a sample of them.
-    shares = np.rint((_dealt(alike, _hands(split, len(alike) - split)[1:]) - mean) * (1024 / spread))
+    shares = np.rint((_dealt(alike, hands[1:]) - mean) * (1024 / spread))
     skew: float = int((shares**3).sum()) / (len(shares) * 1024**3)
     if skew <= SKEW_MIN:
         return round(deviations, 2)
@@ -188,11 +219,17 @@ def _dealt(alike: Whole, hands: Whole) -> Whole:
     return dealt
 
 
-def _of_all_deals(alike: Whole, first: int) -> tuple[int, int]:
+def _sums(alike: Whole) -> Iterator[Sums]:
+    """Return of each matrix the sum of its entries, of their squares, and of the squares of its rows' sums."""
+    rows = alike.sum(axis=2)
+    sums = rows.sum(axis=1), (alike * alike).sum(axis=(1, 2)), (rows * rows).sum(axis=1)
+    return ((int(total), int(squares), int(by_row)) for total, squares, by_row in zip(*sums, strict=True))
+
+
+def _of_all_deals(sums: Sums, things: int, first: int) -> tuple[int, int]:
     """Return mean and standard deviation of the statistic over all deals, from the moments of a hand's entries."""
-    things, second = len(alike), len(alike) - first
-    rows = alike.sum(axis=1)
-    total, squares, by_row = int(rows.sum()), int((alike * alike).sum()), int((rows * rows).sum())
+    total, squares, by_row = sums
+    second = things - first
     two = things * first * second  # the sum of the squares of a hand's entries, and of their fourth powers
     four = first * second * (first**3 + second**3)
     pairs = things * (things - 1)
@@ -208,8 +245,10 @@ def _of_all_deals(alike: Whole, first: int) -> tuple[int, int]:
 
 
 def _alike_by_sequences(sequences: Few) -> Whole:
-    # A transposed view would take BLAS down a path that waits for other threads, a hundred times slower.
-    return _normed((sequences @ np.ascontiguousarray(sequences.T)).astype(np.float64))
+    # In small pieces, and not with a view of itself: else BLAS waits for other threads, a hundred times slower.
+    pieces = sequences.reshape(*sequences.shape[:2], PIECES, -1)
+    products = pieces.transpose(0, 2, 1, 3) @ pieces.copy().transpose(0, 2, 3, 1)
+    return _normed(products.sum(axis=1).astype(np.float64))
 
 
 def _alike_by_marks(marks: Whole) -> Whole:
@@ -219,22 +258,34 @@ def _alike_by_marks(marks: Whole) -> Whole:
 
 def _alike_by_distance(block: Whole, *, floor: int) -> Whole:
     """Return how alike rows are whose columns are measures of their own, each by its variance."""
-    spread = (block * block).sum(axis=0) * len(block) - block.sum(axis=0) ** 2
-    variance = spread // (len(block) ** 2) + floor
-    scaled = np.rint(block * (64 / np.sqrt(variance)))
-    products = scaled @ np.ascontiguousarray(scaled.T)
-    squares = products.diagonal()
-    distance = (squares[:, None] + squares[None, :] - 2 * products) // (64 * block.shape[1])
+    _, things, measures = block.shape
+    spread = (block * block).sum(axis=1) * things - block.sum(axis=1) ** 2
+    variance = np.floor(spread / things**2) + floor
+    scaled = np.rint(block * (64 / np.sqrt(variance))[:, None])
+    products = scaled @ np.ascontiguousarray(scaled.transpose(0, 2, 1))
+    squares = _diagonal(products)
+    distance = np.floor((squares[:, :, None] + squares[:, None] - 2 * products) / (64 * measures))
     return _normed(np.rint((1 << 22) / (64 + distance)))
 
 
 def _normed(alike: Whole) -> Whole:
-    """Scale a matrix so that its off-diagonal entries vary by about 1,024."""
-    count = len(alike) * (len(alike) - 1)
-    own = alike.diagonal()
-    total, squares = int(alike.sum() - own.sum()), int((alike * alike).sum() - (own * own).sum())
-    spread = max(1, math.isqrt(max(0, count * squares - total * total)) // count)
-    return np.rint((alike - total // count) * (1024 / spread))
+    """Scale matrices so that their off-diagonal entries vary by about 1,024."""
+    count = alike.shape[1] * (alike.shape[1] - 1)
+    own = _diagonal(alike)
+    totals = alike.sum(axis=(1, 2)) - own.sum(axis=1)
+    squares = (alike * alike).sum(axis=(1, 2)) - (own * own).sum(axis=1)
+    middles, scales = [], []
+    for total, square in zip(map(int, totals), map(int, squares), strict=True):
+        spread = max(1, math.isqrt(max(0, count * square - total * total)) // count)
+        middles.append(total // count)
+        scales.append(1024 / spread)
+    normed: Whole = np.rint((alike - np.array(middles)[:, None, None]) * np.array(scales)[:, None, None])
+    return normed
+
+
+def _diagonal(matrices: Whole) -> Whole:
+    """Return the diagonals of matrices, to be read or written."""
+    return cast(Whole, np.einsum("kii->ki", matrices))
 
 
 @lru_cache(maxsize=256)

@@ -13,9 +13,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Set
 from dataclasses import dataclass, field
-from itertools import pairwise
+from heapq import nsmallest
+from itertools import chain, pairwise
 
 import xxhash
 
@@ -29,6 +30,7 @@ CANDIDATES_MAX = 8
 PRIOR_TEMPLATES = 8  # thought of beside those known: among two templates, what both hold is not yet common
 NAME_WORDS = 6
 DESCRIPTION_CHARS_MAX = 160
+NONE: Set[str] = frozenset()
 SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]?")
 
 
@@ -78,27 +80,31 @@ class Resemblances:
     def nearest(self, template: Template, *, without: str) -> list[tuple[str, float]]:
         """Return the most resembling clusters with their resemblance, best first."""
         pairs = word_pairs(template)
-        votes: Counter[str] = Counter()
-        for pair in pairs:
-            holders = self.holders.get(pair, ())
-            if len(holders) <= 4 * CANDIDATES_MAX:  # what stands in many templates tells none of them
-                votes.update(holders)
-        ranked = sorted(votes, key=lambda cluster: (-votes[cluster], cluster))[: CANDIDATES_MAX + 1]
-        scored = [(cluster, self._resemblance(pairs, self.pairs[cluster])) for cluster in ranked if cluster != without]
+        # What stands in many templates tells none of them.
+        telling = (held for pair in pairs if len(held := self.holders.get(pair, NONE)) <= 4 * CANDIDATES_MAX)
+        votes = Counter(chain.from_iterable(telling))
+        ranked = nsmallest(CANDIDATES_MAX + 1, votes, key=lambda cluster: (-votes[cluster], cluster))
+        own = self._weight(pairs)
+        scored = [(cluster, self._resemblance(pairs, own, cluster)) for cluster in ranked if cluster != without]
         return sorted(scored, key=lambda item: (-item[1], item[0]))
 
     def between(self, template: Template, cluster_id: str) -> float:
         """Return the resemblance of a template to a cluster's."""
-        return self._resemblance(word_pairs(template), self.pairs[cluster_id])
+        pairs = word_pairs(template)
+        return self._resemblance(pairs, self._weight(pairs), cluster_id)
 
-    def _resemblance(self, one: frozenset[int], other: frozenset[int]) -> float:
-        lighter = min(self._weight(one), self._weight(other))
-        return self._weight(one & other) / lighter if lighter else 0.0
+    def _resemblance(self, pairs: frozenset[int], weight: int, cluster_id: str) -> float:
+        known = self.pairs[cluster_id]
+        shared = self._weight(pairs & known)
+        lighter = min(weight, self._weight(known))
+        return shared / lighter if lighter else 0.0
 
-    def _weight(self, pairs: Iterable[int]) -> int:
+    def _weight(self, pairs: Collection[int]) -> int:
         # Whole thousandths of a bit: a sum of integers does not depend on the order of a set.
         many = PRIOR_TEMPLATES + len(self.pairs)
-        return sum(round(1000 * math.log2(many / (1 + len(self.holders.get(pair, ()))))) for pair in pairs)
+        get = self.holders.get
+        held = Counter([len(get(pair, NONE)) for pair in pairs])
+        return sum(times * round(1000 * math.log2(many / (1 + holders))) for holders, times in held.items())
 
 
 def name_of(template: Template) -> str:
