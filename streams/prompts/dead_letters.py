@@ -3,8 +3,11 @@
 Guarantee  A letter and the mark that it was sent stand in one Kafka transaction, under one transactional id. Who
            starts a replay fences whoever runs one already, and only then reads the marks: so neither a second
            replay, nor two at once, nor one that was killed, sends a letter twice.
-Refused    A letter whose value was cut, or that does not say where it came from; a letter of a sink whose topic
-           others read as well, because those have had the record already.
+Refused    A letter whose value was cut, or that does not say where it came from; a letter of a sink or of
+           refinement whose topic others read as well, because those have had the record already. Everything, while a
+           transaction hangs over the marks: what lies behind it cannot be read, and would be sent again.
+Limits     Marks are kept for 14 days, letters for 3 (schemas/topics.py). Who keeps letters for longer must keep marks
+           for at least as long, or what was sent is sent again.
 
 Intuition: the letter and the receipt go into one envelope, and there is one postman.
 """
@@ -12,6 +15,7 @@ Intuition: the letter and the receipt go into one envelope, and there is one pos
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,12 +26,14 @@ import orjson
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
     Producer,
     TopicPartition,
 )
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import topics
 from schemas.errors import PromptloomError, ServiceUnavailable
@@ -40,6 +46,8 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 15.0
+SETTLE_SECONDS_MAX = 5.0  # for the end of an earlier replay's transaction to reach the marks
+SETTLE_PAUSE_S = 0.1
 POLL_S = 0.5
 FETCH_WAIT_MS_MAX = 50  # how long the end of a partition may go unnoticed
 TRANSACTION_LETTERS_MAX = 200
@@ -57,6 +65,8 @@ STAGE_TOPICS = frozenset(
         topics.PROMPTS_CLUSTERED,
     )
 )
+# Read by a stage, and by the sinks.
+SHARED_TOPICS = frozenset({topics.EVOLUTION_EVENTS.name})
 # Read by sinks alone, to whom a repeat is harmless.
 SINK_TOPICS = frozenset({topics.PROMPTS_CANONICALIZED.name})
 
@@ -153,6 +163,7 @@ class DeadLetterBox:
             partitions = self._partitions()
             producer = self._producer()
             producer.init_transactions(ANSWER_TIMEOUT_S)  # the fence: from here on nobody else sends any
+            self._refuse_hidden_marks()
             due = islice(self._due(filters, partitions, self.marks(), outcome), limit)
             for batch in frames.batches(
                 due, _size_bytes, prompts_max=TRANSACTION_LETTERS_MAX, bytes_max=TRANSACTION_BYTES_MAX
@@ -160,6 +171,31 @@ class DeadLetterBox:
                 _send(producer, batch)
                 outcome.sent += len(batch)
         return outcome
+
+    def _refuse_hidden_marks(self) -> None:
+        """Refuse to go on while marks stand behind a transaction that does not end: a replay's that a crash left open.
+
+        Raises:
+            ServiceUnavailable: there is one.
+        """
+        admin = AdminClient(dict(self._kafka))
+        marks = TopicPartition(topics.DEAD_LETTERS_REPLAYED.name, 0)
+
+        def end(isolation: IsolationLevel) -> int:
+            latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+            (asked,) = admin.list_offsets({marks: latest}, isolation_level=isolation).values()
+            return int(asked.result(ANSWER_TIMEOUT_S).offset)
+
+        deadline = time.monotonic() + SETTLE_SECONDS_MAX
+        while (readable := end(IsolationLevel.READ_COMMITTED)) < end(IsolationLevel.READ_UNCOMMITTED):
+            if time.monotonic() > deadline:
+                raise ServiceUnavailable(
+                    f"sending dead letters back: a transaction hangs in {marks.topic}-{marks.partition} from offset "
+                    f"{readable} on, so what was sent back before cannot be told",
+                    hint=f"kafka-transactions.sh abort --topic {marks.topic} --partition {marks.partition} "
+                    f"--start-offset {readable}, then run this again",
+                )
+            time.sleep(SETTLE_PAUSE_S)
 
     def _due(
         self, filters: Filters, partitions: Mapping[str, int], marks: frozenset[str], outcome: Replayed
@@ -191,7 +227,7 @@ def refusal(letter: DeadLetter, partitions: Mapping[str, int]) -> str:
         return "its headers do not say where it came from"
     if letter.cut:
         return f"its value was cut: {letter.value_bytes} bytes came, and a dead letter has no room for them"
-    if letter.stage.startswith(SINK_PREFIX):
+    if letter.stage.startswith(SINK_PREFIX) or origin.topic in SHARED_TOPICS:
         if origin.topic not in SINK_TOPICS:
             return f"others than {letter.stage} read {origin.topic}, and have had the record already"
     elif origin.topic not in STAGE_TOPICS:

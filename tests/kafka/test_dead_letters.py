@@ -22,6 +22,7 @@ from schemas.errors import InvalidPrompt, ServiceUnavailable
 from schemas.limits import RECORD_BYTES_MAX
 from schemas.topics import (
     DEAD_LETTERS,
+    DEAD_LETTERS_REPLAYED,
     ERROR_HEADER_PREFIX,
     EVOLUTION_EVENTS,
     PROMPTS,
@@ -200,6 +201,21 @@ def test_a_replay_that_was_killed_has_sent_nothing_and_one_that_was_overtaken_ca
     assert len(box.arrived()) == 1
 
 
+def test_nothing_is_sent_while_marks_stand_behind_a_transaction_that_hangs(box: Box) -> None:
+    box.put(3)
+    hanging = Producer({**box.kafka, "transactional.id": f"{box.tenant}-hangs"})
+    hanging.init_transactions(20)
+    hanging.begin_transaction()
+    hanging.produce(DEAD_LETTERS_REPLAYED.name, b"", b"mark", partition=0)
+    hanging.flush(20)
+    with pytest.raises(ServiceUnavailable, match="hangs in dead-letters-replayed-0 from offset") as raised:
+        box.replay()
+    assert "kafka-transactions.sh abort --topic dead-letters-replayed --partition 0" in raised.value.hint
+    assert not box.arrived()
+    hanging.abort_transaction(20)
+    assert box.replay()["sent"] == 1
+
+
 def test_a_replay_that_stops_half_way_says_how_far_it_came(box: Box) -> None:
     for _ in range(TRANSACTION_LETTERS_MAX):
         box.put(0)
@@ -229,12 +245,14 @@ def test_what_must_not_go_back_stays_and_says_why(box: Box) -> None:
     box.put(1, padding=RECORD_BYTES_MAX - 200, key=box.tenant)  # what is cut no longer names its tenant
     box.put(2, topic="elsewhere")
     box.put(3, stage="sink-postgres", topic=PROMPTS_CANONICALIZED.name)
+    box.put(4, stage="refinement", topic=EVOLUTION_EVENTS.name)
     outcome = box.replay()
     assert outcome["sent"] == 1
     reasons = " / ".join(sorted(refused["why"] for refused in outcome["refused"]))
     assert "its value was cut" in reasons
     assert "no stage reads elsewhere" in reasons
     assert "others than sink-postgres read evolution-events" in reasons
+    assert "others than refinement read evolution-events" in reasons
     assert len(box.arrived(PROMPTS_CANONICALIZED.name)) == 1
 
 
