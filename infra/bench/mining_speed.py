@@ -1,15 +1,21 @@
 """Prompts a second of clustering and canonicalization, apart and together, with few clusters and with many.
 
 `python -m infra.bench.mining_speed [--clusters 1000 --clusters 100000] [--prompts 20000]` mines generated templates of
-some 500 characters: first enough prompts of each to found its cluster, unmeasured, then a stream over all of them.
-Time is the thread's own CPU time, so that a busy machine counts less. It is also told as a ratio to two yardsticks of
-the same run: Drain3, and a plain cosine scan over as many centroids, which is the least that grouping by meaning does.
+some 500 characters, in two streams:
+    young      over all templates, each known from just enough prompts to found its cluster: the clusters still learn,
+               are repaired again and again, and most templates are not announced yet
+    settled    over templates (at most `SETTLED_TEMPLATES_MAX` of them) that had `SETTLED_MEMBERS` prompts before: what
+               a service does most of the time. The other clusters are still there, and still to be told apart from
+What comes before a stream is not measured. Time is the thread's own CPU time, so that a busy machine counts less. It is
+also told as a ratio to two yardsticks of the same run: Drain3, and a plain cosine scan over as many centroids, which is
+the least that grouping by meaning does.
 """
 
 from __future__ import annotations
 
 import gc
 import random
+import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -27,6 +33,9 @@ from streams.prompts.clustering.policy import Policy
 
 DIMENSION = 256
 FOUNDING_PROMPTS = 4  # of each template, before anything is measured
+# A cluster has stopped learning by then, its template is announced, and it is repaired when it has grown by a third.
+SETTLED_MEMBERS = 96
+SETTLED_TEMPLATES_MAX = 1_000  # 100,000 templates with as many prompts each would take hours
 PAUSE_MS = 20
 VOCABULARY = 20_000
 NOT_MODERATED = Moderation(allowed=True, scores={}, moderator="none", policy_version="none")
@@ -51,9 +60,14 @@ class Traffic:
             for _ in range(FOUNDING_PROMPTS):
                 yield self._prompt(number)
 
-    def stream(self, count: int) -> list[tuple[Prompt, Vector]]:
+    def settling(self, templates: int) -> Iterator[tuple[Prompt, Vector]]:
+        for _ in range(SETTLED_MEMBERS):
+            for number in range(templates):
+                yield self._prompt(number)
+
+    def stream(self, count: int, templates: int) -> list[tuple[Prompt, Vector]]:
         """Half of the prompts from templates drawn alike, half from few that are used a lot."""
-        last = len(self._templates) - 1
+        last = templates - 1
         even = [self._chance.randint(0, last) for _ in range(count)]
         heavy = [min(last, int(self._chance.paretovariate(0.7)) - 1) for _ in range(count)]
         return [
@@ -104,30 +118,50 @@ class Line:
         )
 
 
-def measure(clusters: int, prompts: int) -> list[Line]:
-    """Mine one stream all ways; return the lines, yardsticks last."""
-    traffic = Traffic(clusters)
-    grouping = clustering.Clustering("bench", Policy(), "bench", DIMENSION)
-    templates = canonicalization.Canonicalization("bench", canonicalization.Policy())
-    for prompt, vector in traffic.founding():
-        for step in grouping.add(prompt, NOT_MODERATED, vector):
-            templates.apply(step)
-    stream = traffic.stream(prompts)
-    gc.collect()
-    gc.freeze()  # what was built so far is not searched for garbage, as in a worker that has started
-    one, other, both = Line("clustering"), Line("canonicalization"), Line("both together")
-    for prompt, vector in stream:
-        start = time.thread_time()
-        steps = grouping.add(prompt, NOT_MODERATED, vector)
-        between = time.thread_time()
-        for step in steps:
-            templates.apply(step)
-        end = time.thread_time()
-        one.seconds.append(between - start)
-        other.seconds.append(end - between)
-        both.seconds.append(end - start)
-    gc.unfreeze()
-    return [one, other, both, _drain(stream), _scan(stream, clusters)]
+class Mining:
+    """Both engines of one tenant."""
+
+    def __init__(self) -> None:
+        self._grouping = clustering.Clustering("bench", Policy(), "bench", DIMENSION)
+        self._templates = canonicalization.Canonicalization("bench", canonicalization.Policy())
+
+    def feed(self, prompts: Iterable[tuple[Prompt, Vector]]) -> None:
+        """Mine prompts unmeasured, and regard what changed as written."""
+        for prompt, vector in prompts:
+            for step in self._grouping.add(prompt, NOT_MODERATED, vector):
+                self._templates.apply(step)
+        self._grouping.dirty()
+        self._templates.dirty()
+
+    def measured(self, prompts: Iterable[tuple[Prompt, Vector]]) -> list[Line]:
+        one, other, both = Line("clustering"), Line("canonicalization"), Line("both together")
+        gc.collect()
+        gc.freeze()  # what was built so far is not searched for garbage, as in a worker that has started
+        for prompt, vector in prompts:
+            start = time.thread_time()
+            steps = self._grouping.add(prompt, NOT_MODERATED, vector)
+            between = time.thread_time()
+            for step in steps:
+                self._templates.apply(step)
+            end = time.thread_time()
+            one.seconds.append(between - start)
+            other.seconds.append(end - between)
+            both.seconds.append(end - start)
+        gc.unfreeze()
+        return [one, other, both]
+
+
+def measure(clusters: int, prompts: int) -> Iterator[tuple[str, list[Line]]]:
+    """Mine both streams all ways; yield the name of a stream and its lines, yardsticks last."""
+    traffic, mining = Traffic(clusters), Mining()
+    mining.feed(traffic.founding())
+    young = traffic.stream(prompts, clusters)
+    yield f"young, {clusters:,} templates", [*mining.measured(young), _drain(young), _scan(young, clusters)]
+    few = min(clusters, SETTLED_TEMPLATES_MAX)
+    mining.feed(traffic.settling(few))
+    settled = traffic.stream(prompts, few)
+    lines = [*mining.measured(settled), _drain(settled), _scan(settled, clusters)]
+    yield f"settled, {few:,} of {clusters:,} templates", lines
 
 
 def _drain(stream: list[tuple[Prompt, Vector]]) -> Line:
@@ -155,10 +189,11 @@ def _timed(name: str, items: Iterable[Item], work: Callable[[Item], object]) -> 
 def main(clusters: tuple[int, ...], prompts: int) -> None:
     """Measure how fast templates are mined."""
     for count in clusters:
-        lines = measure(count, prompts)
-        click.echo(f"{count:,} templates, {prompts:,} prompts")
-        for line in lines:
-            click.echo(f"  {line.show([other for other in lines[-2:] if other is not line])}")
+        for name, lines in measure(count, prompts):
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024
+            click.echo(f"{name}, {prompts:,} prompts, {memory:,.0f} MB at most so far")
+            for line in lines:
+                click.echo(f"  {line.show([other for other in lines[-2:] if other is not line])}")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class Kept:
         """The length of the vector, squared: an integer, and so exact."""
         if self._length is None:
             point = self.vector.astype(np.float64)
-            self._length = float(point @ point)
+            self._length = float(point.dot(point))
         return self._length
 
     @property
@@ -131,9 +131,9 @@ class Cluster:
     def cosine(self, kept: Kept) -> float:
         """Cosine of a prompt to the centroid. Sums are integers held in float64: exact, so order does not matter."""
         if self._length is None:
-            self._length = float(self.centroid @ self.centroid)
+            self._length = float(self.centroid.dot(self.centroid))
         lengths = self._length * kept.length
-        return float(self.centroid @ kept.vector) / math.sqrt(lengths) if lengths else 0.0
+        return float(self.centroid.dot(kept.vector)) / math.sqrt(lengths) if lengths else 0.0
 
     def add_centroid(self, other: Cluster) -> None:
         """Take over what another cluster's members add up to."""
