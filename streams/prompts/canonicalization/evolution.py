@@ -18,6 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 
 from streams.prompts.canonicalization.learning import learn
@@ -29,6 +30,7 @@ COVERED_MIN = 0.8  # of them that the proposed template must parse
 FAMILIAR_SHARE_MAX = 0.25  # of earlier texts in which "new" words may occur
 WORD_ODDS_MIN = 10**5  # against a word's being new by chance: each of some hundred words is a try
 WORD = re.compile(r"[^\W_]{2,}")
+ASCII_WORD = re.compile(r"[A-Za-z0-9]{2,}")  # the same for most texts, and faster
 OVERDUE_MISSING = 4.6  # expected members that did not come: a chance of e^-4.6 = 1 %
 OVERDUE_ARRIVALS = 8  # newest arrivals the rate is taken from
 RAMP_MEMBERS_MAX = 4  # arrivals of an elder cluster while the next version is rolled out
@@ -144,15 +146,19 @@ def sharing_new_words(current: Template, earlier: Sequence[str], newest: Sequenc
     members of the old one still come in between.
     """
     columns, before = _columns(current, newest), _columns(current, earlier)
-    held = [[set(WORD.findall(value)) for value in values] for values in columns]
+    held = [[words_of(value) for value in values] for values in columns]
+    frequent = [
+        {word: count for word, count in Counter(chain.from_iterable(words)).items() if count >= AGREEING_MIN}
+        for words in held
+    ]
     for window, few in ((AGREEING_MIN, True), (len(newest), False)):
         best: tuple[int, str, int] | None = None
-        for slot, words in enumerate(held):
-            latest = words[-window:]
-            shared = dict.fromkeys(set.intersection(*latest), window) if few else Counter(chain.from_iterable(latest))
-            for word, count in shared.items():
+        for slot, counts in enumerate(frequent):
+            shared = counts.keys() & set.intersection(*held[slot][-window:]) if few else counts
+            for word in shared:
+                count = window if few else counts[word]
                 rank = (-count, word, slot)
-                if count < AGREEING_MIN or (best is not None and best < rank):
+                if best is not None and best < rank:
                     continue
                 known = sum(word in value for value in (before[slot] if before else ()))
                 if _is_new(count, window, known, len(earlier)):
@@ -163,6 +169,12 @@ def sharing_new_words(current: Template, earlier: Sequence[str], newest: Sequenc
             yield [text for text, words in recent if word in words]
 
 
+def words_of(value: str) -> set[str]:
+    """Return the words of two letters or more."""
+    return set((ASCII_WORD if value.isascii() else WORD).findall(value))
+
+
+@lru_cache(maxsize=4_096)
 def _is_new(count: int, newest: int, known: int, earlier: int) -> bool:
     """Tell by Fisher's exact test whether what `count` of the newest hold came up since the earlier ones."""
     held = count + known

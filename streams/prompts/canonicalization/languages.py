@@ -16,30 +16,65 @@ vietnamese welsh xhosa yiddish yoruba zulu deutsch español français italiano p
 """
 LANGUAGE_NAMES = frozenset(_LANGUAGE_NAMES.split())
 
-CODE_MARKS = {
-    "python": re.compile(
-        r"^\s*(?:def \w+\(|class \w+[(:]|from [\w.]+ import |import \w|@\w+|print\()|\bself\.", re.MULTILINE
+# What a text must hold for a search to be worth while, and the marks of the language.
+CODE_MARKS: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
+    "python": (
+        ("def ", "class ", "import ", "@", "print(", "self."),
+        re.compile(
+            r"^\s*(?:def \w+\(|class \w+[(:]|from [\w.]+ import |import \w|@\w+|print\()|\bself\.", re.MULTILINE
+        ),
     ),
-    "javascript": re.compile(
-        r"\b(?:function\s*\w*\s*\(|const \w+ =|let \w+ =|var \w+ =|console\.log|=>\s*[{(])|===|require\("
+    "javascript": (
+        ("function", "const ", "let ", "var ", "console.log", "=>", "===", "require("),
+        re.compile(r"\b(?:function\s*\w*\s*\(|const \w+ =|let \w+ =|var \w+ =|console\.log|=>\s*[{(])|===|require\("),
     ),
-    "typescript": re.compile(
-        r"^\s*(?:export |interface \w+ \{|type \w+ =)|:\s*(?:string|number|boolean)\b[,;)\s]", re.MULTILINE
+    "typescript": (
+        ("export ", "interface ", "type ", "string", "number", "boolean"),
+        re.compile(r"^\s*(?:export |interface \w+ \{|type \w+ =)|:\s*(?:string|number|boolean)\b[,;)\s]", re.MULTILINE),
     ),
-    "java": re.compile(
-        r"\b(?:public|private|protected) (?:static |final )*[\w<>\[\]]+ \w+\s*[(;=]|System\.out\.|@Override"
+    "java": (
+        ("public ", "private ", "protected ", "System.out.", "@Override"),
+        re.compile(
+            r"\b(?:public|private|protected) (?:static |final )*[\w<>\[\]]+ \w+\s*[(;=]|System\.out\.|@Override"
+        ),
     ),
-    "c": re.compile(
-        r"^\s*#include|\bprintf\(|\bstd::|\bint main\(|\b(?:int|char|void|float|double) \*?\w+\s*[(;=\[]", re.MULTILINE
+    "c": (
+        ("#include", "printf(", "std::", "int ", "char ", "void ", "float ", "double "),
+        re.compile(
+            r"^\s*#include|\bprintf\(|\bstd::|\bint main\(|\b(?:int|char|void|float|double) \*?\w+\s*[(;=\[]",
+            re.MULTILINE,
+        ),
     ),
-    "go": re.compile(r"^\s*(?:package \w+$|func (?:\(\w+ \*?\w+\) )?\w+\()|:=|\bfmt\.", re.MULTILINE),
-    "rust": re.compile(r"\b(?:fn \w+\s*[(<]|let mut |impl \w+|pub fn |println!)|->\s*(?:Result|Option|Self)"),
-    "ruby": re.compile(r"^\s*(?:def \w+[?!]?$|end$|require '|puts )|\.each do \|", re.MULTILINE),
-    "sql": re.compile(
-        r"\b(?:SELECT\b[\s\S]+?\bFROM|INSERT INTO|UPDATE \w+ SET|CREATE TABLE|DELETE FROM|ALTER TABLE)\b"
+    "go": (
+        ("package ", "func ", ":=", "fmt."),
+        re.compile(r"^\s*(?:package \w+$|func (?:\(\w+ \*?\w+\) )?\w+\()|:=|\bfmt\.", re.MULTILINE),
     ),
-    "shell": re.compile(r"^\s*(?:#!/bin/|\$ |sudo |apt |cd |echo |grep |export \w+=|for \w+ in )", re.MULTILINE),
-    "html": re.compile(r"</?(?:div|span|html|body|head|p|a|ul|li|table|script|img|input|button)\b[^>]*>"),
-    "diff": re.compile(r"^(?:diff --git |@@ .* @@|\+\+\+ |--- [ab]/)", re.MULTILINE),
-    "traceback": re.compile(r"^(?:Traceback \(most recent|\s+File \".+\", line \d+|\s+at [\w.$<>]+\()", re.MULTILINE),
+    "rust": (
+        ("fn ", "let mut ", "impl ", "println!", "->"),
+        re.compile(r"\b(?:fn \w+\s*[(<]|let mut |impl \w+|pub fn |println!)|->\s*(?:Result|Option|Self)"),
+    ),
+    "ruby": (
+        ("def ", "end", "require '", "puts ", ".each do |"),
+        re.compile(r"^\s*(?:def \w+[?!]?$|end$|require '|puts )|\.each do \|", re.MULTILINE),
+    ),
+    "sql": (
+        ("SELECT", "INSERT INTO", "UPDATE ", "CREATE TABLE", "DELETE FROM", "ALTER TABLE"),
+        re.compile(r"\b(?:SELECT\b[\s\S]+?\bFROM|INSERT INTO|UPDATE \w+ SET|CREATE TABLE|DELETE FROM|ALTER TABLE)\b"),
+    ),
+    "shell": (
+        ("#!/bin/", "$ ", "sudo ", "apt ", "cd ", "echo ", "grep ", "export ", "for "),
+        re.compile(r"^\s*(?:#!/bin/|\$ |sudo |apt |cd |echo |grep |export \w+=|for \w+ in )", re.MULTILINE),
+    ),
+    "html": (
+        ("<",),
+        re.compile(r"</?(?:div|span|html|body|head|p|a|ul|li|table|script|img|input|button)\b[^>]*>"),
+    ),
+    "diff": (
+        ("diff --git ", "@@ ", "+++ ", "--- "),
+        re.compile(r"^(?:diff --git |@@ .* @@|\+\+\+ |--- [ab]/)", re.MULTILINE),
+    ),
+    "traceback": (
+        ("Traceback", 'File "', "at "),
+        re.compile(r"^(?:Traceback \(most recent|\s+File \".+\", line \d+|\s+at [\w.$<>]+\()", re.MULTILINE),
+    ),
 }

@@ -82,7 +82,13 @@ def code_language(value: str) -> str | None:
     start = value[:CODE_CHARS_MAX]
     if not CODE_HINT.search(start):
         return None
-    scores = {language: len(marks.findall(start)) for language, marks in CODE_MARKS.items()}
+    scores = {
+        language: len(marks.findall(start))
+        for language, (hints, marks) in CODE_MARKS.items()
+        if any(hint in start for hint in hints)
+    }
+    if not scores:
+        return None
     best = max(sorted(scores), key=lambda language: scores[language])
     return best if scores[best] >= 2 or (scores[best] == 1 and ("\n" in value or best == "sql")) else None
 

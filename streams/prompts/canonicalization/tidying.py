@@ -124,15 +124,25 @@ def _after_slot(constant: str, values: Sequence[str], *, last: bool) -> str:
         behind = rest[end.end() :]
         apart = end.group()[0] in " \t"  # "word ." : the value's own only if it sets its other marks apart too
         closes = (last and not behind) or behind[:1] in ("\n", '"', "”", "'", ";", ")", "」")
-        words = sorted(sum(token[0].isalnum() for token in tokenize(value)) for value in values)
-        sentence = words[len(words) // 2] >= SENTENCE_WORDS_MIN
         ended = sum(value.rstrip()[-1:] in CLOSING for value in values if value.strip()) >= ALL_BUT_FEW * len(values)
-        several = _most(SENTENCE_INSIDE.search(value) for value in values)
-        goes_on = bool(GOES_ON.match(behind))  # no sentence of the template ends here
         styled = not apart or _most(MARK_APART.search(value) for value in values)
-        if styled and not ended and (several or (closes and sentence) or (goes_on and sentence)):
+        # Where the template goes on, no sentence of it ends here.
+        if (
+            styled
+            and not ended
+            and (
+                ((closes or GOES_ON.match(behind)) and _are_sentences(values))
+                or _most(SENTENCE_INSIDE.search(value) for value in values)
+            )
+        ):
             rest = behind
     return rest
+
+
+def _are_sentences(values: Sequence[str]) -> bool:
+    """Tell whether half of the values have enough words for a sentence."""
+    words = sorted(sum(token[0].isalnum() for token in tokenize(value)) for value in values)
+    return words[len(words) // 2] >= SENTENCE_WORDS_MIN
 
 
 def _opens(value: str, closing: str) -> bool:
