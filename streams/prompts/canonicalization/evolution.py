@@ -29,8 +29,9 @@ AGREEING_MIN = 8  # members that must agree before a new version is believed
 COVERED_MIN = 0.8  # of them that the proposed template must parse
 FAMILIAR_SHARE_MAX = 0.25  # of earlier texts in which "new" words may occur
 WORD_ODDS_MIN = 10**5  # against a word's being new by chance: each of some hundred words is a try
-WORD = re.compile(r"[^\W_]{2,}")
-ASCII_WORD = re.compile(r"[A-Za-z0-9]{2,}")  # the same for most texts, and faster
+WORD_CHARS_MIN = 2
+WORD = re.compile(rf"[^\W_]{{{WORD_CHARS_MIN},}}")
+MARKS_AS_BLANKS = bytes(byte if chr(byte).isalnum() else ord(" ") for byte in range(256))  # of an ASCII text
 OVERDUE_MISSING = 4.6  # expected members that did not come: a chance of e^-4.6 = 1 %
 OVERDUE_ARRIVALS = 8  # newest arrivals the rate is taken from
 RAMP_MEMBERS_MAX = 4  # arrivals of an elder cluster while the next version is rolled out
@@ -67,6 +68,7 @@ class Difference:
         return stayed < REPLACED_SHARE_MAX * max(self.words, stayed + self.lost)
 
 
+@lru_cache(maxsize=256)
 def compare(before: Template, after: Template) -> Difference:
     """Compare two templates word by word."""
     old, new = _words(before), _words(after)
@@ -92,6 +94,7 @@ def _touches_slot(words: list[str], start: int, end: int) -> bool:
     return SLOT in words[max(0, start - 1) : start] or SLOT in words[end : end + 1]
 
 
+@lru_cache(maxsize=64)
 def _words(template: Template) -> list[str]:
     words: list[str] = []
     for number, constant in enumerate(template.constants):
@@ -146,9 +149,13 @@ def sharing_new_words(current: Template, earlier: Sequence[str], newest: Sequenc
     members of the old one still come in between.
     """
     columns, before = _columns(current, newest), _columns(current, earlier)
-    held = [[words_of(value) for value in values] for values in columns]
+    held = [[_words_of(value) for value in values] for values in columns]
     frequent = [
-        {word: count for word, count in Counter(chain.from_iterable(words)).items() if count >= AGREEING_MIN}
+        {
+            word: count
+            for word, count in Counter(chain.from_iterable(words)).items()
+            if count >= AGREEING_MIN and len(word) >= WORD_CHARS_MIN
+        }
         for words in held
     ]
     for window, few in ((AGREEING_MIN, True), (len(newest), False)):
@@ -169,9 +176,11 @@ def sharing_new_words(current: Template, earlier: Sequence[str], newest: Sequenc
             yield [text for text, words in recent if word in words]
 
 
-def words_of(value: str) -> set[str]:
-    """Return the words of two letters or more."""
-    return set((ASCII_WORD if value.isascii() else WORD).findall(value))
+def _words_of(value: str) -> set[str]:
+    """Return the words of a value; those shorter than a `WORD` may be among them."""
+    if value.isascii():
+        return set(value.encode().translate(MARKS_AS_BLANKS).decode().split())
+    return set(WORD.findall(value))
 
 
 @lru_cache(maxsize=4_096)

@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Set
 from dataclasses import dataclass, field
+from functools import lru_cache
 from heapq import nsmallest
 from itertools import chain, pairwise
 
@@ -27,6 +28,7 @@ SIBLING_MIN = 0.5  # resemblance from which two templates are of one family
 RELATED_MIN = 0.4  # resemblance from which one may be the next version of the other
 PAIRS_MAX = 400  # of a template; a longer one is known by its first ones
 CANDIDATES_MAX = 8
+ASKED_MAX = 64  # answers kept: prompts that move to a cluster all ask the same
 PRIOR_TEMPLATES = 8  # thought of beside those known: among two templates, what both hold is not yet common
 NAME_WORDS = 6
 DESCRIPTION_CHARS_MAX = 160
@@ -44,6 +46,7 @@ class Family:
     clusters: list[str] = field(default_factory=list)  # in order of joining
 
 
+@lru_cache(maxsize=64)
 def word_pairs(template: Template) -> frozenset[int]:
     """Return the hashed pairs of neighbouring words of a template's constants."""
     pairs: dict[int, None] = {}
@@ -62,15 +65,18 @@ class Resemblances:
     def __init__(self) -> None:
         self.pairs: dict[str, frozenset[int]] = {}
         self.holders: dict[int, set[str]] = {}
+        self._asked: dict[tuple[Template, str], list[tuple[str, float]]] = {}  # since the last change
 
     def put(self, cluster_id: str, template: Template) -> None:
         self.remove(cluster_id)
+        self._asked.clear()
         pairs = word_pairs(template)
         self.pairs[cluster_id] = pairs
         for pair in pairs:
             self.holders.setdefault(pair, set()).add(cluster_id)
 
     def remove(self, cluster_id: str) -> None:
+        self._asked.clear()
         for pair in self.pairs.pop(cluster_id, ()):
             holders = self.holders[pair]
             holders.discard(cluster_id)
@@ -79,6 +85,14 @@ class Resemblances:
 
     def nearest(self, template: Template, *, without: str) -> list[tuple[str, float]]:
         """Return the most resembling clusters with their resemblance, best first."""
+        asked = (template, without)
+        if asked not in self._asked:
+            if len(self._asked) >= ASKED_MAX:
+                self._asked.clear()
+            self._asked[asked] = self._nearest(template, without)
+        return self._asked[asked]
+
+    def _nearest(self, template: Template, without: str) -> list[tuple[str, float]]:
         pairs = word_pairs(template)
         # What stands in many templates tells none of them.
         telling = (held for pair in pairs if len(held := self.holders.get(pair, NONE)) <= 4 * CANDIDATES_MAX)

@@ -7,7 +7,7 @@ Pure. *Names* come from the constants around a slot (`slot_names.py`), *types* f
 from __future__ import annotations
 
 import re
-from bisect import insort
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,9 +45,11 @@ class Sketch:
         digits = len(value).bit_length()
         self.lengths[digits] = self.lengths.get(digits, 0) + 1
         mark = xxhash.xxh3_64_intdigest(value.encode("utf-8", "surrogatepass"))
-        if (len(self.hashes) < KEPT_HASHES or mark < self.hashes[-1]) and mark not in self.hashes:
-            insort(self.hashes, mark)
-            del self.hashes[KEPT_HASHES:]
+        if len(self.hashes) < KEPT_HASHES or mark < self.hashes[-1]:
+            place = bisect_left(self.hashes, mark)
+            if self.hashes[place : place + 1] != [mark]:
+                self.hashes.insert(place, mark)
+                del self.hashes[KEPT_HASHES:]
         if len(value) <= TOP_CHARS_MAX:
             self._count(value)
 
@@ -56,7 +58,8 @@ class Sketch:
         if value in self.top or len(self.top) < 2 * TOP_VALUES:
             self.top[value] = self.top.get(value, 0) + 1
             return
-        least = min(self.top, key=lambda known: (self.top[known], known))
+        fewest = min(self.top.values())
+        least = min([known for known, count in self.top.items() if count == fewest])
         self.top[value] = self.top.pop(least) + 1
 
     def distinct(self) -> int:
