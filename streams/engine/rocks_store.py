@@ -69,6 +69,7 @@ class RocksStore:
         self._database: Any = None
         self._lock_file: Any = None
         self._dropped = False
+        self._closed = False
         self._begun: dict[Source, _Entry] = {}  # the newest that was ordered to be kept
         self._waiting_bytes = 0
         self._counting = threading.Lock()
@@ -107,7 +108,10 @@ class RocksStore:
         self._order(lambda: self._write(source, entry, changes, anew=False), size)
 
     async def close(self) -> None:
-        """Write what waits, and let go of the folder."""
+        """Write what waits, and let go of the folder; what is asked for afterwards is not done."""
+        if self._closed:
+            return
+        self._closed = True
         closing = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         _, late = await asyncio.wait({closing}, timeout=STORE_CLOSE_SECONDS_MAX)
         if late:
@@ -118,9 +122,13 @@ class RocksStore:
 
     async def _ask(self, action: Callable[[], Answer], otherwise: Answer) -> Answer:
         """Return the answer of the thread, which works through what was asked before first."""
+        if self._closed:  # a session may still commit while its worker stops
+            return otherwise
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._safely, action, otherwise)
 
     def _order(self, action: Callable[[], None], size: int) -> None:
+        if self._closed:
+            return
         with self._counting:
             self._waiting_bytes += size
             behind = self._waiting_bytes > STORE_QUEUE_BYTES_MAX

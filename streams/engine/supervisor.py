@@ -37,6 +37,7 @@ RESTART_SECONDS_MIN = 0.5
 RESTART_SECONDS_MAX = 30.0
 STEADY_SECONDS = 60.0  # one that lived so long starts with the shortest pause again
 EXIT_CODE_KILLED = 1
+EXIT_CODE_NOT_STARTED = 71  # EX_OSERR
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,7 @@ class Supervisor:
         pause_s = self._restart_s_min
         while not self._stopping.is_set():
             started_at = time.monotonic()
-            async with self._spawning:
-                process = await _spawn(command)
-            log.info("process started", extra={"started": command.name, "pid": process.pid})
-            code = await self._until_ended(command, process)
+            code = await self._run_once(command)
             if self._stopping.is_set():
                 self._note_end(command, code)
             elif code == EXIT_CODE_SETTINGS:
@@ -105,6 +103,17 @@ class Supervisor:
                 )
                 await self._told_to_stop_within(jittered_s)
                 pause_s = min(self._restart_s_max, 2 * pause_s)
+
+    async def _run_once(self, command: Command) -> int:
+        """Start a process, wait for its end and return its exit code."""
+        try:
+            async with self._spawning:
+                process = await _spawn(command)
+        except OSError as error:  # no memory or no process number left, for now: no reason to end the others
+            log.warning("process cannot be started", extra={"failed": command.name, "error": repr(error)})
+            return EXIT_CODE_NOT_STARTED
+        log.info("process started", extra={"started": command.name, "pid": process.pid})
+        return await self._until_ended(command, process)
 
     async def _until_ended(self, command: Command, process: Process) -> int:
         """Return the exit code; once told to stop, ask the process to end, and insist after the grace time."""

@@ -95,7 +95,11 @@ class TenantCache(Generic[Engine]):
         generation = self._view.generation(partition)
         if self._generations.get(partition) == generation:
             return
-        self.forget(partition)
+        # Of all that changed, so that partitions which another worker has now are let go as well.
+        for changed in [
+            number for number, known in self._generations.items() if known != self._view.generation(number)
+        ]:
+            self.forget(changed)
         keys: dict[str, set[tuple[str, str]]] = {}
         for name, table in self._tables.items():
             for key, _ in table.items(partition):

@@ -208,11 +208,13 @@ def test_nothing_is_sent_while_marks_stand_behind_a_transaction_that_hangs(box: 
     hanging.begin_transaction()
     hanging.produce(DEAD_LETTERS_REPLAYED.name, b"", b"mark", partition=0)
     hanging.flush(20)
-    with pytest.raises(ServiceUnavailable, match="hangs in dead-letters-replayed-0 from offset") as raised:
-        box.replay()
-    assert "kafka-transactions.sh abort --topic dead-letters-replayed --partition 0" in raised.value.hint
-    assert not box.arrived()
-    hanging.abort_transaction(20)
+    try:
+        with pytest.raises(ServiceUnavailable, match="hangs in dead-letters-replayed-0 from offset") as raised:
+            box.replay()
+        assert "kafka-transactions.sh abort --topic dead-letters-replayed --partition 0" in raised.value.hint
+        assert not box.arrived()
+    finally:
+        hanging.abort_transaction(20)
     assert box.replay()["sent"] == 1
 
 

@@ -15,17 +15,28 @@ from tests.unit.test_store import Changelogs
 SOURCE = TOPIC, PARTITION
 
 
+class LagObserver(NullObserver):
+    """Keeps what was last said of each partition."""
+
+    def __init__(self) -> None:
+        self.lags: dict[tuple[str, int], int] = {}
+
+    def lag(self, topic: str, partition: int, records: int) -> None:
+        self.lags[topic, partition] = records
+
+
 class Worker:
     """The sessions of a worker with one stage and one table; what it restores from is an empty changelog."""
 
     def __init__(self) -> None:
         self.table = ChangelogTable("totals", TOPIC, "app-totals-changelog")
         self.view = View()
+        self.observer = LagObserver()
         self.sessions = Sessions(
             {TOPIC: Stage("stage", TOPIC, leave)},
             [self.table],
             {TOPIC: self.view},
-            Surroundings("app", 8, 0.0, 0.01, DEAD_LETTERS, NullObserver()),
+            Surroundings("app", 8, 0.0, 0.01, DEAD_LETTERS, self.observer),
             {},
             lambda _: None,
         )
@@ -68,3 +79,11 @@ async def test_rows_of_a_partition_in_doubt_that_another_worker_holds_now_are_le
     await worker.restore({(TOPIC, PARTITION + 1): Position(0, committed=True)})
     assert set(worker.table.partitions) == {PARTITION + 1}
     assert worker.view.generation(PARTITION) != before
+
+
+async def test_of_a_partition_that_is_let_go_no_lag_is_reported_any_more() -> None:
+    worker, run = Worker(), Run(leave, [b"1"])
+    worker.sessions._live = {SOURCE: run.session}
+    worker.observer.lag(*SOURCE, 17)
+    await worker.sessions.close()
+    assert worker.observer.lags == {SOURCE: 0}

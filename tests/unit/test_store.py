@@ -86,6 +86,19 @@ async def test_a_store_of_another_cluster_is_emptied(tmp_path: Path) -> None:
         assert await store.find(SOURCE, of) is None
 
 
+async def test_a_commit_after_the_store_was_closed_changes_nothing(tmp_path: Path) -> None:
+    of = tables()
+    async with a_store(tmp_path) as store:
+        store.begin(SOURCE, of, saved(5), {"counts": {"a": b"1"}}, anew=True)
+    store.save(SOURCE, 6, {"counts": {"a": b"2"}}, {})
+    assert await store.find(SOURCE, of) is None
+    await store.close()
+    async with a_store(tmp_path) as store:
+        found = await store.find(SOURCE, of)
+        assert found is not None
+        assert (found.position, (await store.rows(SOURCE, of) or {})["counts"]) == (5, {"a": b"1"})
+
+
 async def test_a_broken_store_is_emptied(tmp_path: Path) -> None:
     of = tables()
     async with a_store(tmp_path) as store:

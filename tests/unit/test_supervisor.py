@@ -113,6 +113,22 @@ def test_one_that_keeps_failing_is_started_again_and_again(start: Callable[..., 
     assert supervised.end() in (0, 1)  # 1 where the signal met a failing process
 
 
+def test_one_that_cannot_be_started_is_tried_again_and_the_others_are_left_alone(
+    start: Callable[..., Supervised], tmp_path: Path
+) -> None:
+    program = tmp_path / "program"
+    supervised = start(str(program), OBEDIENT)
+    supervised.until(lambda: len(supervised.pids("p2")) == 1)
+    time.sleep(0.2)  # several attempts, and time for the supervisor to end if it does
+    written = tmp_path / "written"
+    written.write_text(f'#!/bin/sh\necho "$NAME up $$" >> {tmp_path}/diary\nexec sleep 60\n')
+    written.chmod(0o755)
+    written.rename(program)
+    supervised.until(lambda: len(supervised.pids("p1")) == 1)
+    supervised.end()
+    assert len(supervised.pids("p2")) == 1
+
+
 def test_one_that_does_not_stop_is_killed_and_the_exit_code_tells(start: Callable[..., Supervised]) -> None:
     supervised = start(DEAF, OBEDIENT)
     supervised.until(lambda: len(supervised.notes()) == 2)
@@ -143,7 +159,11 @@ def test_no_process_outlives_a_supervisor_that_is_killed(start: Callable[..., Su
 
 if __name__ == "__main__":
     commands = [
-        Command(f"p{number}", (sys.executable, "-c", script), {"NAME": f"p{number}", "DIARY": sys.argv[1]})
+        Command(
+            f"p{number}",
+            (script,) if script.startswith("/") else (sys.executable, "-c", script),
+            {"NAME": f"p{number}", "DIARY": sys.argv[1]},
+        )
         for number, script in enumerate(sys.argv[2:], start=1)
     ]
     supervisor = Supervisor(commands, grace_s=3.0, restart_s_min=0.05, restart_s_max=0.2)

@@ -29,6 +29,7 @@ class Bench:
         self.built: list[str] = []
         tables = {"counts": self.engine.table("counts", owner="source")}
         cache: TenantCache[Counter] = TenantCache(tables, self.engine.views("source"), self.build, cost_max)
+        self.cache = cache
 
         async def handle(unit) -> None:  # type: ignore[no-untyped-def]
             try:
@@ -49,9 +50,9 @@ class Bench:
         self.built.append(tenant)
         return Counter(tenant, rows)
 
-    async def run(self, *steps: str) -> dict[str, bytes]:
-        await self.engine.run("count", [a_record(step.encode()) for step in steps])
-        return self.engine.tables["counts"].rows[0]
+    async def run(self, *steps: str, partition: int = 0) -> dict[str, bytes]:
+        await self.engine.run("count", [a_record(step.encode()) for step in steps], partition=partition)
+        return self.engine.tables["counts"].rows[partition]
 
 
 async def test_an_engine_is_built_once_and_kept() -> None:
@@ -90,3 +91,13 @@ async def test_a_deleted_row_is_gone_for_good() -> None:
     assert await bench.run("a/b=-1") == {"a/n": b"1"}
     bench.engine.restore()
     assert await bench.run("a/b=2") == {"a/n": b"1", "a/b/n": b"2"}
+
+
+async def test_work_on_one_partition_lets_go_of_others_that_were_lost() -> None:
+    bench = Bench()
+    await bench.run("a=1", partition=0)
+    await bench.run("b=1", partition=1)
+    bench.engine.restore()
+    await bench.run("b=1", partition=1)
+    assert set(bench.cache._keys) == {1}
+    assert await bench.run("a=1", partition=0) == {"a/n": b"2"}

@@ -82,6 +82,7 @@ class TransactionalProducer:
             if self.connection_lost:
                 raise ConnectionLost("a connection to a broker broke")
             await self._producer.begin_transaction()
+            self._end_of_transaction().add_done_callback(_look_at)
             self.in_transaction = True
         filling: dict[tuple[str, int], Any] = {}
         batches: list[tuple[Any, str, int]] = []
@@ -145,7 +146,12 @@ class TransactionalProducer:
         self._producer._message_accumulator.fail_all(ConnectionLost("the producer was stopped"))  # noqa: SLF001
         if sending:
             await asyncio.wait(sending, timeout=PRODUCER_STOP_SECONDS_MAX)
+        if (ended := self._end_of_transaction()) is not None and ended.done():
+            _look_at(ended)  # a sender that fails between two transactions says so here
         await stop_quietly(self._producer, self.transactional_id)
+
+    def _end_of_transaction(self) -> Any:
+        return self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001
 
 
 async def stop_quietly(client: Any, name: str) -> None:

@@ -126,6 +126,7 @@ class Sessions:
         live, self._live = self._live, {}
         for source in live:  # at once: when this is cancelled, nobody may take the tables for what they were at first
             self._known.pop(source, None)
+            self._around.observer.lag(*source, 0)  # from now on its next owner's, who may be somebody else
         await asyncio.gather(*(session.close() for session in live.values()))
         self._known |= {source: session.position for source, session in live.items() if session.clean}
 
