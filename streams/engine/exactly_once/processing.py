@@ -164,8 +164,8 @@ class Processing:
 
     async def _attempt(self, unit: UnitOfWork) -> Exception | None:
         """Run the handler; return its error, with everything it did undone."""
-        async with self._around.turn:
-            await asyncio.sleep(0)
+        await self._around.turn.acquire()
+        asyncio.get_running_loop().call_soon(self._around.turn.release)
         context = contextvars.copy_context()
         context.run(current_unit.set, unit)
         started_at = time.monotonic()

@@ -44,6 +44,7 @@ class Surroundings:
     hold_s_min: float = HOLD_SECONDS_MIN
     store: Store = field(default_factory=NoStore)
     new_producer: NewProducer = TransactionalProducer
-    # Held for one turn of the loop before a handler starts, so that handlers which compute start one a turn: heartbeats
-    # and commits of the others come between them, however many partitions have a backlog.
+    # Held until the next turn of the loop by a handler that starts, so that handlers which compute start one a turn:
+    # heartbeats and commits of the others come between them, however many partitions have a backlog. A single one
+    # starts at once.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
