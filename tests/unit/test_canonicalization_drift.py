@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from streams.prompts.canonicalization.cluster import BASE_MAX, RECENT_MAX
-from streams.prompts.canonicalization.drift import DEVIATIONS_MIN, _of_all_deals, _sums, deviations_between
+from streams.prompts.canonicalization.drift import DEVIATIONS_MIN, _deal, deviations_between
+from streams.prompts.canonicalization.permutation import moments, sums_of
 from tests.canonical import CITIES, TOPICS, dice
 
 
@@ -23,7 +24,7 @@ def test_mean_and_spread_are_those_of_every_deal_there_is(things: int, first: in
         deal = np.full(things, -float(first))
         deal[list(hand)] = things - first
         dealt.append(deal @ alike @ deal)
-    mean, spread = _of_all_deals(next(_sums(alike[None])), things, first)
+    mean, spread = moments(next(sums_of(alike[None])), _deal(first, things - first))
     assert abs(mean - np.mean(dealt)) <= 2
     assert abs(spread - np.std(dealt)) <= 2
 

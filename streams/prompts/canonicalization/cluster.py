@@ -46,12 +46,16 @@ CURRENT, EARLIER, STRANGE = 0, 1, 2
 
 @dataclass(slots=True)
 class Sample:
-    """A kept member: `meaning` is its cosine to the cluster's centre in millionths, `reading` what parses it."""
+    """A kept member: `meaning` is its cosine to the cluster's centre in millionths, `reading` what parses it.
+
+    `arrived` is when it came, in the tenant's prompts.
+    """
 
     prompt_id: str
     text: str
     meaning: int
     reading: int
+    arrived: int
     priority: tuple[int, str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +103,7 @@ class ClusterState:
     look_at: int = 0  # members at which drift is looked for again
     earlier: int = 0  # members since the newest version that only an earlier one parses
     strange: int = 0  # members since the newest version that no version parses
+    drifts: int = 0  # told since the newest version
     succeeded_by: str | None = None
     split_from: str | None = None  # the cluster this one was part of
     loosened: bool = False  # members left: what only they kept apart may be one
@@ -119,6 +124,10 @@ class ClusterState:
     @property
     def version(self) -> Version | None:
         return self.versions[-1] if self.versions else None
+
+    def templates(self) -> list[Template]:
+        """Return the announced templates, newest last."""
+        return [version.template for version in self.versions]
 
     def recents(self) -> Iterator[Sample]:
         return (self.pool[place] for place in self.recent)
@@ -234,7 +243,7 @@ class ClusterState:
             values = template.parse(sample.text)
             if values is not None:
                 self.count(values)
-        self.since_version = self.strange = self.earlier = 0
+        self.since_version = self.strange = self.earlier = self.drifts = 0
         self.look_at = FIRST_LOOK
 
     def renumber(self, number: str) -> None:
@@ -251,13 +260,14 @@ class ClusterState:
         for place in outdated:
             self._drop(place)
         self.since_version, self.look_at = 0, FIRST_LOOK
+        self.drifts += 1
 
     def absorb(self, other: ClusterState) -> None:
         """Take in a cluster that was merged into this one."""
         self.members += other.members
         for sample in other.samples():
             reading = self.read(sample.text).reading if self.versions else CURRENT
-            self.keep(Sample(sample.prompt_id, sample.text, sample.meaning, reading), recent=False)
+            self.keep(Sample(sample.prompt_id, sample.text, sample.meaning, reading, sample.arrived), recent=False)
         self.strange += sum(sample.reading == STRANGE for sample in self.odds())
         self.learn_at = self.members + 1
 

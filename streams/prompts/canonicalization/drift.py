@@ -9,19 +9,22 @@ Intuition: shuffle two decks of cards together and deal two hands again, many ti
 the hands as clearly as they came, they came from different decks.
 
 Rules
-  1. Mean and spread are those of all shuffles there are (`_of_all_deals`); only their skew is taken from a fixed
+  1. Mean and spread are those of all shuffles there are (`permutation.py`); only their skew is taken from a fixed
      sample of them (`_hands`). All sums are of whole numbers, so the answer is the same everywhere.
   2. A drift is announced when the true deal is as rare among the shuffled ones as `DEVIATIONS_MIN` standard
      deviations. Measured where nothing had moved: the values of 79 real slots with 60 or more were split at random,
      24 against 16, a thousand times each; 16 of 80,000 splits came that far, one in 5,000. A cluster is
      looked at about 16 times in its first hundred members and then 11 times each time it doubles (`watching.py`).
+  3. Values that run, as dates and counters do, are apart from earlier ones by their nature: no drift (`running.py`).
+  4. Each drift of one version must be a standard deviation clearer than the last had to be: what moves ever again is
+     known to move.
 """
 
 from __future__ import annotations
 
 import math
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -30,6 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.prompts.canonicalization.cluster import CURRENT, MEANING_UNKNOWN, RECENT_MAX, ClusterState, Sample
+from streams.prompts.canonicalization.permutation import Sums, Whole, moments, sums_of
+from streams.prompts.canonicalization.running import run
 from streams.prompts.canonicalization.tokens import LEFT_OUT
 
 DEVIATIONS_MIN = 4.0  # see rule 2
@@ -55,8 +60,6 @@ KIND_OF_BYTE = bytes(
 )
 
 Few = NDArray[np.float32]  # holds whole numbers whose products add up to less than 2**24
-Sums = tuple[int, int, int]
-Whole = NDArray[np.float64]  # holds whole numbers below 2**53 only, so that BLAS may add them in any order
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +103,18 @@ def moved(state: ClusterState) -> Drift | None:
         for name, column in zip(template.names, zip(*rows, strict=True), strict=True)
         if len(set(column)) >= DIFFERENT_MIN
     }
+    clear_from = DEVIATIONS_MIN + state.drifts
+    arrived = [sample.arrived for sample in base]
     best: Drift | None = None
     found = deviations_between(list(columns.values()), len(base))
     for (name, column), deviations in zip(columns.items(), found, strict=True):
-        if deviations >= DEVIATIONS_MIN and (best is None or deviations > best.deviations):
+        clearer = deviations >= clear_from and (best is None or deviations > best.deviations)
+        if clearer and not come_in_runs(column, arrived):
             best = Drift(name, deviations, _few(column[: len(base)]), _few(column[len(base) :]))
-    return best or _meaning_moved(base, newest)
+    return best or _meaning_moved(base, newest, clear_from)
 
 
-def _meaning_moved(base: Sequence[Sample], newest: Sequence[Sample]) -> Drift | None:
+def _meaning_moved(base: Sequence[Sample], newest: Sequence[Sample], clear_from: float) -> Drift | None:
     """Return a drift if the newest members lie farther off the cluster's centre than the earlier ones did."""
     known = [sample.meaning // MEANING_STEP for sample in base if sample.meaning != MEANING_UNKNOWN]
     if len(known) < BASE_VALUES_MIN:
@@ -119,7 +125,7 @@ def _meaning_moved(base: Sequence[Sample], newest: Sequence[Sample]) -> Drift | 
     if int(after.sum()) * len(before) >= int(before.sum()) * len(after):
         return None
     (deviations,) = deviations_of(_alike_by_distance(nearness[None, :, None], floor=1), len(known))
-    return Drift(None, deviations, (), ()) if deviations >= DEVIATIONS_MIN else None
+    return Drift(None, deviations, (), ()) if deviations >= clear_from else None
 
 
 def _few(values: Sequence[str]) -> tuple[str, ...]:
@@ -173,11 +179,27 @@ def deviations_between(slots: Sequence[Sequence[str]], split: int) -> list[float
     found: list[float] = []
     for start in range(0, len(slots), SLOTS_AT_ONCE):
         some = slots[start : start + SLOTS_AT_ONCE]
-        sequences, marks = profiles([value for values in some for value in values])
-        by_slot = (len(some), len(some[0]), -1)
-        alike = _alike_by_sequences(sequences.reshape(by_slot)) + _alike_by_marks(marks.reshape(by_slot))
-        found += deviations_of(alike, split)
+        found += deviations_of(_alike_as_written(some), split)
     return found
+
+
+def come_in_runs(values: Sequence[str], arrived: Sequence[int]) -> bool:
+    """Tell whether the values of a slot run, each near the one before.
+
+    Args:
+        values: the earlier ones, then the newest in the order they came.
+        arrived: when each of the earlier ones came.
+    """
+    split = len(arrived)
+    in_order = [*sorted(range(split), key=arrived.__getitem__), *range(split, len(values))]
+    return run(_alike_as_written([[values[place] for place in in_order]])[0], split)
+
+
+def _alike_as_written(slots: Sequence[Sequence[str]]) -> Whole:
+    """Return for each slot how much any two of its values are alike by how they are written."""
+    sequences, marks = profiles([value for values in slots for value in values])
+    by_slot = (len(slots), len(slots[0]), -1)
+    return _alike_by_sequences(sequences.reshape(by_slot)) + _alike_by_marks(marks.reshape(by_slot))
 
 
 def deviations_of(alike: Whole, split: int) -> list[float]:
@@ -193,8 +215,8 @@ def deviations_of(alike: Whole, split: int) -> list[float]:
     hands = _hands(split, things - split)
     true = ((alike @ hands[0]) * hands[0]).sum(axis=1)
     return [
-        _quantile(float(one), _of_all_deals(sums, things, split), matrix, hands)
-        for one, sums, matrix in zip(true, _sums(alike), alike, strict=True)
+        _quantile(float(one), moments(sums, _deal(split, things - split)), matrix, hands)
+        for one, sums, matrix in zip(true, sums_of(alike), alike, strict=True)
     ]
 
 
@@ -217,31 +239,6 @@ def _quantile(true: float, deals: tuple[int, int], alike: Whole, hands: Whole) -
 def _dealt(alike: Whole, hands: Whole) -> Whole:
     dealt: Whole = ((hands @ alike) * hands).sum(axis=1)
     return dealt
-
-
-def _sums(alike: Whole) -> Iterator[Sums]:
-    """Return of each matrix the sum of its entries, of their squares, and of the squares of its rows' sums."""
-    rows = alike.sum(axis=2)
-    sums = rows.sum(axis=1), (alike * alike).sum(axis=(1, 2)), (rows * rows).sum(axis=1)
-    return ((int(total), int(squares), int(by_row)) for total, squares, by_row in zip(*sums, strict=True))
-
-
-def _of_all_deals(sums: Sums, things: int, first: int) -> tuple[int, int]:
-    """Return mean and standard deviation of the statistic over all deals, from the moments of a hand's entries."""
-    total, squares, by_row = sums
-    second = things - first
-    two = things * first * second  # the sum of the squares of a hand's entries, and of their fourth powers
-    four = first * second * (first**3 + second**3)
-    pairs = things * (things - 1)
-    threes, fours = pairs * (things - 2), pairs * (things - 2) * (things - 3)
-    apart = total**2 - 2 * squares - 4 * (by_row - squares)
-    mean = -total * two // pairs
-    second_moment = (
-        2 * squares * (two**2 - four) // pairs
-        + 4 * (by_row - squares) * (2 * four - two**2) // threes
-        + apart * (3 * two**2 - 6 * four) // fours
-    )
-    return mean, max(1, math.isqrt(max(0, second_moment - mean**2)))
 
 
 def _alike_by_sequences(sequences: Few) -> Whole:
@@ -286,6 +283,15 @@ def _normed(alike: Whole) -> Whole:
 def _diagonal(matrices: Whole) -> Whole:
     """Return the diagonals of matrices, to be read or written."""
     return cast(Whole, np.einsum("kii->ki", matrices))
+
+
+@lru_cache(maxsize=256)
+def _deal(first: int, second: int) -> Sums:
+    """Return the sums of the weights of a deal, the same for all of them."""
+    hand = np.concatenate([np.full(first, float(second)), np.full(second, -float(first))])
+    weights = np.outer(hand, hand)
+    np.fill_diagonal(weights, 0)
+    return next(sums_of(weights[None]))
 
 
 @lru_cache(maxsize=256)

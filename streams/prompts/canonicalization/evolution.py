@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, pairwise
 
 from streams.prompts.canonicalization.learning import learn
 from streams.prompts.canonicalization.template import Template
@@ -39,6 +39,9 @@ PHRASE_WORDS_MIN = 2  # one word may be what all values of a topic have in commo
 LABEL = re.compile(r"\n\W*\w+|\w\s*[:：]")
 REPLACED_SHARE_MAX = 0.35  # of the longer template's words that two unrelated templates have in common
 RUN_ODDS_MIN = 10**6  # against a run of stragglers: one is looked at with each member of an earlier version
+AGAIN_MIN = 3  # changes of one place in a row, from which it is a value: a date that each prompt of a day holds
+STEADY_VALUES_MAX = 2  # among the earlier members, in a slot that varies from day to day
+PLACE_WORDS_MAX = 8  # of such a place; longer ones are wording that somebody works on
 SLOT = "\x00"  # stands for a slot among the words of a template
 
 
@@ -47,14 +50,20 @@ class Difference:
     """What one template has that another has not, in words."""
 
     gained: int
+    numbers: int  # of the words gained
     lost: int
     kept: float  # share of the old words that stayed
     words: int  # of the new template
     rejoined: bool  # constants now touch that a slot or other constants kept apart
 
     @property
+    def wording(self) -> int:
+        """Return the words gained that are no numbers: another year, or another limit, only shows that it varies."""
+        return self.gained - self.numbers
+
+    @property
     def is_change(self) -> bool:
-        return self.gained > 0 or self.rejoined
+        return self.wording > 0 or self.rejoined
 
     @property
     def is_section(self) -> bool:
@@ -72,22 +81,48 @@ class Difference:
 def compare(before: Template, after: Template) -> Difference:
     """Compare two templates word by word."""
     old, new = _words(before), _words(after)
-    gained = lost = 0
+    gained = numbers = lost = 0
     rejoined = False
     for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if kind == "equal":
             continue
         lost += sum(word != SLOT for word in old[a:b])
         gained += sum(word != SLOT for word in new[c:d])
+        among_them = sum(word.isdecimal() for word in new[c:d])
+        numbers += among_them
+        if 0 < among_them == d - c:
+            continue  # another number stands there now
         if a < b and SLOT not in new[c:d] and not (_touches_slot(new, c, d) and SLOT not in old[a:b]):
             rejoined = True
     fixed = sum(word != SLOT for word in old)
-    return Difference(gained, lost, 1 - lost / max(1, fixed), sum(word != SLOT for word in new), rejoined)
+    return Difference(gained, numbers, lost, 1 - lost / max(1, fixed), sum(word != SLOT for word in new), rejoined)
 
 
 def is_same(one: Template, other: Template) -> bool:
     """Tell whether two templates have the same words around their slots."""
     return not compare(one, other).gained and not compare(other, one).gained
+
+
+def is_worded_again(versions: Sequence[Template], proposed: Template) -> bool:
+    """Tell whether the last versions all changed one place, and this one would again: what stands there is a value."""
+    chained = [*versions[-AGAIN_MIN:], proposed]
+    places = [_changed_place(_words(before), _words(after)) for before, after in pairwise(chained)]
+    if len(places) < AGAIN_MIN or not all(places):
+        return False
+    return all(
+        one and other and one[1].start < other[0].stop and other[0].start < one[1].stop
+        for one, other in pairwise(places)
+    )
+
+
+def _changed_place(old: list[str], new: list[str]) -> tuple[range, range] | None:
+    """Return the one short stretch of words in which two templates differ, in each of them, or None."""
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    changed = [(a, b, c, d) for kind, a, b, c, d in matcher.get_opcodes() if kind != "equal"]
+    if not changed:
+        return None
+    place = range(changed[0][0], changed[-1][1]), range(changed[0][2], changed[-1][3])
+    return place if all(0 < len(stretch) <= PLACE_WORDS_MAX for stretch in place) else None
 
 
 def _touches_slot(words: list[str], start: int, end: int) -> bool:
@@ -170,8 +205,11 @@ def sharing_new_words(current: Template, earlier: Sequence[str], newest: Sequenc
                 known = sum(word in value for value in (before[slot] if before else ()))
                 if _is_new(count, window, known, len(earlier)):
                     best = rank
-        if best is not None:
-            _, word, slot = best
+        if best is None:
+            continue
+        _, word, slot = best
+        # The last while of a slot that only varies from one while to the next is no new wording.
+        if not before or len(set(before[slot])) > STEADY_VALUES_MAX:
             recent = list(zip(newest, held[slot], strict=True))[-window:]
             yield [text for text, words in recent if word in words]
 

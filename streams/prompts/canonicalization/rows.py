@@ -25,12 +25,12 @@ from streams.prompts.canonicalization.families import Family
 from streams.prompts.canonicalization.slots import Sketch
 from streams.prompts.canonicalization.template import Template
 
-FORMAT = 2
+FORMAT = 3
 TEMPLATES, FAMILIES = "templates", "families"
 TABLES = (TEMPLATES, FAMILIES)
 _PLAIN_FIELDS = """
 cluster_id born_at members arrivals newest_id partition offset received_at_ms occurred_at_ms family_id since_version
-steady learn_at look_at strange earlier loosened succeeded_by split_from recent base odd
+steady learn_at look_at strange drifts earlier loosened succeeded_by split_from recent base odd
 """
 PLAIN_FIELDS = _PLAIN_FIELDS.split()
 
@@ -80,14 +80,14 @@ def family_to(family: Family) -> bytes:
 def sample_to(sample: Sample) -> bytes:
     # A lone surrogate is no JSON; it travels as the bytes it came as.
     text = sample.text.encode("utf-8", "surrogatepass")
-    head = orjson.dumps([sample.prompt_id, sample.meaning, sample.reading])
+    head = orjson.dumps([sample.prompt_id, sample.meaning, sample.reading, sample.arrived])
     return zlib.compress(head + b"\n" + text, 1)
 
 
 def sample_from(row: bytes) -> Sample:
     head, text = zlib.decompress(row).split(b"\n", 1)
-    prompt_id, meaning, reading = orjson.loads(head)
-    return Sample(prompt_id, text.decode("utf-8", "surrogatepass"), meaning, reading)
+    prompt_id, meaning, reading, arrived = orjson.loads(head)
+    return Sample(prompt_id, text.decode("utf-8", "surrogatepass"), meaning, reading, arrived)
 
 
 def load(tenant: str, rows: Iterable[tuple[str, str, bytes]]) -> tuple[int, dict[str, ClusterState], dict[str, Family]]:

@@ -28,7 +28,8 @@ def learn_on(tenant: Tenant, state: ClusterState, assignment: Assignment, *, liv
     prompt = assignment.prompt
     values = state.template.parse(prompt.text) if state.template else None
     text = shortened(prompt.text, state.template, values)
-    state.keep(Sample(prompt.prompt_id, text, state.meaning_of(assignment), CURRENT), recent=live)
+    meaning = state.meaning_of(assignment)
+    state.keep(Sample(prompt.prompt_id, text, meaning, CURRENT, tenant.clock), recent=live)
     state.steady = state.steady + 1 if values is not None else 0
     # Members that clustering moves here come many at once; they are learnt from with the next prompt.
     due = live and (state.members >= state.learn_at or (values is None and state.members >= MEMBERS_MIN))

@@ -18,6 +18,7 @@ from streams.prompts.canonicalization.evolution import (
     AGREEING_MIN,
     adds_wording,
     compare,
+    is_worded_again,
     proposal,
     sharing_new_words,
     went_back,
@@ -45,7 +46,8 @@ def watch(
     if read.reading == CURRENT and read.values is not None:
         state.count(read.values)
     text = shortened(prompt.text, read.version.template, read.values)
-    state.keep(Sample(prompt.prompt_id, text, state.meaning_of(assignment), read.reading), recent=live)
+    meaning = state.meaning_of(assignment)
+    state.keep(Sample(prompt.prompt_id, text, meaning, read.reading, tenant.clock), recent=live)
     state.since_version += 1
     if read.reading == STRANGE:
         state.strange += 1
@@ -74,6 +76,8 @@ def _about_strangers(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent
         proposed = proposal(current, earlier, some)
         if proposed is None or not (difference := compare(current, proposed)).is_change:
             continue
+        if is_worded_again(state.templates(), proposed):
+            break
         if dominant:
             return _new_version(tenant, state, proposed, some, "wording", "agree on another wording")
         if len(texts) < SIDE_BY_SIDE_MIN:
@@ -142,7 +146,7 @@ def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
     current = state.versions[-1].template
     if state.loosened or any(sketch.seen >= KEPT_APART_MIN and sketch.distinct() == 1 for sketch in state.sketches):
         tightened = tighten(state)
-        if tightened is None:
+        if tightened is None or is_worded_again(state.templates(), tightened):
             return []  # that was work enough for one prompt
         texts = [sample.text for sample in state.samples()]
         return _new_version(tenant, state, tightened, texts, "refinement", "show that a part never varied")
@@ -151,7 +155,9 @@ def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
     if len(newest) >= AGREEING_MIN and len(base) >= AGREEING_MIN:
         for agreeing in sharing_new_words(current, base, newest):
             proposed = proposal(current, base, agreeing)
-            if proposed is None or not compare(current, proposed).gained or not adds_wording(current, proposed):
+            if proposed is None or not compare(current, proposed).wording or not adds_wording(current, proposed):
+                continue
+            if is_worded_again(state.templates(), proposed):
                 continue
             # That some of the newest hold one value of a slot is a burst of it; only all of them have fixed it.
             if agreeing == newest[-len(agreeing) :] or proposed.slots >= current.slots:

@@ -1,0 +1,77 @@
+"""Values that move with time: dates, counters and the date of today are no evolution, however long they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from schemas.events import EvolutionEvent, EvolutionType
+from streams.prompts.canonicalization.drift import come_in_runs
+from tests.canonical import CITIES, TOPICS, dice, events, members, run
+
+PROMPTS = 600
+A_DAY = 100  # prompts
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+
+RUNNING: dict[str, Callable[[int], str]] = {
+    "a counter": str,
+    "order numbers": lambda number: f"#{104_233 + 3 * number}",
+    "tickets, four prompts each": lambda number: f"TCK-{number // 4:05d}",
+    "dates": lambda number: f"{NEW_YEAR + timedelta(days=number // 3):%Y-%m-%d}",
+    "times": lambda number: f"{NEW_YEAR + timedelta(seconds=700 * number):%Y-%m-%d %H:%M:%S}",
+}
+
+
+def told(value_of: Callable[[int], str], count: int = PROMPTS) -> list[EvolutionEvent]:
+    """Return what is told of a template with one such value and one that comes from anywhere."""
+    chance = dice(2)
+    texts = [
+        f"Look up what we know about {value_of(number)} in the files of the shop.\nTell {chance.choice(CITIES)} of it."
+        for number in range(count)
+    ]
+    return events(run(members(texts)))
+
+
+@pytest.mark.parametrize("value_of", RUNNING.values(), ids=RUNNING)
+def test_values_that_run_are_no_evolution(value_of: Callable[[int], str]) -> None:
+    assert [event.type for event in told(value_of) if event.type is not EvolutionType.DRIFT_DETECTED] in (
+        [EvolutionType.CREATED],
+        [EvolutionType.CREATED, EvolutionType.UPDATED],  # of times, the date is fixed until it is another one
+    )
+    drifts = sum(event.type is EvolutionType.DRIFT_DETECTED for event in told(value_of))
+    assert drifts <= 1, "before two dozen are known, nobody can tell"
+
+
+def test_the_date_of_today_is_a_slot_once_it_was_another_for_the_third_time() -> None:
+    found = told(lambda number: f"{NEW_YEAR + timedelta(days=number // A_DAY):%A, %d %B}", 12 * A_DAY)
+    versions = [event for event in found if event.type is not EvolutionType.DRIFT_DETECTED]
+    assert [event.type.value for event in versions] == ["CREATED", "UPDATED", "UPDATED", "SLOT_ADDED"]
+    assert versions[-1].template is not None
+    assert "{{" in versions[-1].template.template.partition("about ")[2][:2]
+
+
+def test_another_number_in_the_wording_shows_that_it_varies() -> None:
+    found = told(lambda number: f"order {7 if number < A_DAY else 9}", 2 * A_DAY)
+    assert [event.type.value for event in found] == ["CREATED", "SLOT_ADDED"]
+
+
+def test_a_slot_whose_values_ran_and_are_of_another_kind_now_has_drifted() -> None:
+    chance = dice(4)
+    dates = RUNNING["dates"]
+    found = told(lambda number: dates(number) if number < 3 * A_DAY else chance.choice(TOPICS), 4 * A_DAY)
+    assert found[-1].type is EvolutionType.DRIFT_DETECTED
+    assert found[-1].details["examples_after"][-1] in TOPICS
+
+
+def test_values_that_changed_once_do_not_run() -> None:
+    chance = dice(5)
+    earlier = [chance.choice(CITIES) for _ in range(24)]
+    for new in (8, 12, 16):
+        newest = [chance.choice(CITIES) for _ in range(16 - new)] + [chance.choice(TOPICS) for _ in range(new)]
+        assert not come_in_runs([*earlier, *newest], range(24))
+    counted = [str(number) for number in range(1_000, 1_040)]
+    assert come_in_runs(counted, range(24))
+    shuffled = dice(6).sample(range(24), 24)
+    assert come_in_runs([counted[at] for at in shuffled] + counted[24:], shuffled), "the order kept is not the one come"
