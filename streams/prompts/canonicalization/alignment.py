@@ -257,7 +257,7 @@ def _ordered(candidates: set[int], known: list[tuple[Known, Known]], strip: Stri
     at = strip.starts
     phrases = strip.words.numbered.phrases(size)
     for gram in ordered:
-        if support[gram] >= UNIQUE_SHARE_MIN * len(known):
+        if support[gram] >= UNIQUE_SHARE_MIN * len(known) and known[0][1][gram] >= at[0]:
             place = _place_of(gram, known, phrases, at)
             if place is not None:
                 landmarks.append(place)

@@ -233,14 +233,17 @@ class ClusterState:
         self.versions = [*kept[1 - HISTORY_MAX :], self._version(number, template)]
         self.loosened = False
         self.sketches = [Sketch() for _ in range(template.slots)]
-        for sample in self.pool.values():
-            sample.reading = self.read(sample.text).reading
+        reads = {place: self.read(sample.text) for place, sample in self.pool.items()}
+        for place, read in reads.items():
+            self.pool[place].reading = read.reading
         self.changed.update(self.pool)
         older, self.base, self.odd = sorted([*self.base, *self.odd]), [], []
         for place in older:
             self._to_base(place)
-        for sample in self.samples():
-            values = template.parse(sample.text)
+        for place in (*self.base, *self.odd, *self.recent):
+            # What an earlier version reads better counts for this one as well.
+            read = reads[place]
+            values = template.parse(self.pool[place].text) if read.reading == EARLIER else read.values
             if values is not None:
                 self.count(values)
         self.since_version = self.strange = self.earlier = self.drifts = 0

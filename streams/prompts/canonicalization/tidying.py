@@ -21,7 +21,7 @@ import orjson
 from schemas.events import SlotType
 from streams.prompts.canonicalization.slot_types import PATTERNS
 from streams.prompts.canonicalization.template import Template
-from streams.prompts.canonicalization.tokens import tokenize
+from streams.prompts.canonicalization.tokens import LEFT_OUT_BEGIN, tokenize
 
 SENTENCE_END = re.compile(r"[ \t]*[.?!。？！…]+")
 SENTENCE_INSIDE = re.compile(r"[.?!][\"')]?\s+\S|[。？！]\S")
@@ -30,6 +30,7 @@ MARK_APART = re.compile(r"\w [.,]")
 CLOSING = tuple(".?!。？！…")
 ALL_BUT_FEW = 0.9
 SENTENCE_WORDS_MIN = 4  # from which a value is a sentence rather than a name
+SENTENCE_START_CHARS = 40  # that hold them more often than not
 CURRENCY_BEFORE = re.compile(r"[$€£¥₹]$")
 BRACKETS = {")": "(", "]": "[", "}": "{"}
 MAJORITY = 0.6  # of the values that must show a trait before it counts as the slot's
@@ -141,8 +142,19 @@ def _after_slot(constant: str, values: Sequence[str], *, last: bool) -> str:
 
 def _are_sentences(values: Sequence[str]) -> bool:
     """Tell whether half of the values have enough words for a sentence."""
-    words = sorted(sum(token[0].isalnum() for token in tokenize(value)) for value in values)
-    return words[len(words) // 2] >= SENTENCE_WORDS_MIN
+    short_max = len(values) // 2
+    short = 0
+    for seen, value in enumerate(values):
+        if seen - short >= len(values) - short_max:
+            break
+        short += not _has_words(value)
+    return short <= short_max
+
+
+def _has_words(value: str) -> bool:
+    start = value[:SENTENCE_START_CHARS]
+    looked_at = (value,) if LEFT_OUT_BEGIN in start else (start, value)
+    return any(sum(token[0].isalnum() for token in tokenize(part)) >= SENTENCE_WORDS_MIN for part in looked_at)
 
 
 def _opens(value: str, closing: str) -> bool:

@@ -27,6 +27,7 @@ TOKEN = re.compile(
 )
 ASCII_TOKEN = re.compile(r"[A-Za-z]+|[ \t\r\f\v\x1c-\x1f]+|\n|\d+|\\[nrt]|[^\w\s]|_")  # the same, and twice as fast
 LEFT_OUT = re.compile("\ufdd0[0-9a-f]*\ufdd1")
+LEFT_OUT_BEGIN = "\ufdd0"
 
 TOKENS_MAX = 4_000  # of all texts together: bounds one alignment to some 10 ms
 TEXTS_MIN = 6  # that are compared however long they are; of longer ones, the two ends
