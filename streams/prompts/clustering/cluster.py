@@ -23,7 +23,8 @@ _SCALE, _MOST = np.float32(VECTOR_SCALE), np.float32(127)
 
 def quantize(vector: NDArray[np.float32]) -> Vector:
     """Return a unit vector in steps of 1/256: a quarter of the bytes, and sums that are exact."""
-    steps = np.rint(vector * _SCALE)
+    steps = vector * _SCALE
+    np.rint(steps, out=steps)
     np.minimum(steps, _MOST, out=steps)
     np.maximum(steps, -_MOST, out=steps)
     quantized: Vector = steps.astype(np.int8)

@@ -10,6 +10,7 @@ Counts are kept in step with every change of a signature or of the pool, so a we
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable
 from itertools import repeat
 
@@ -25,17 +26,18 @@ class Evidence:
     """Document frequencies of shingles, and the weights that follow from them."""
 
     def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
+        self._counts: Counter[int] = Counter()
         self._total = BACKGROUND_CLUSTERS * CLUSTER_COUNTS
-        self._logs = [_log2(CLUSTER_COUNTS + count) for count in range(1_024)]
+        self._logs = _Logs()
 
     def add(self, shingles: Iterable[int], count: int) -> None:
         """Count these shingles `count` more times."""
         counts = self._counts
+        if count == 1:
+            counts.update(shingles)
+            return
         for shingle in shingles:
-            held = counts[shingle] = counts.get(shingle, 0) + count
-            if held >= len(self._logs):
-                self._extend(held)
+            counts[shingle] = counts.get(shingle, 0) + count
 
     def remove(self, shingles: Iterable[int], count: int) -> None:
         counts = self._counts
@@ -60,9 +62,13 @@ class Evidence:
         most = _log2(self._total)
         return [most - self._logs[count] for count in map(self._counts.get, shingles, repeat(0))]
 
-    def _extend(self, needed: int) -> None:
-        size = len(self._logs)
-        self._logs += [_log2(CLUSTER_COUNTS + count) for count in range(size, 2 * needed)]
+
+class _Logs(dict[int, int]):
+    """Logarithms of counts, computed once."""
+
+    def __missing__(self, count: int) -> int:
+        log = self[count] = _log2(CLUSTER_COUNTS + count)
+        return log
 
 
 def _log2(value: int) -> int:

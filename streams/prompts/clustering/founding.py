@@ -9,10 +9,11 @@ more specific one needs more witnesses, and wording of its own rather than a rep
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
+
+import numpy as np
 
 from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.layout import Layout, lay
@@ -20,10 +21,11 @@ from streams.prompts.clustering.match import CONTAINED_PERCENT, Candidate, score
 from streams.prompts.clustering.moves import Moves
 from streams.prompts.clustering.phrases import is_phrase
 from streams.prompts.clustering.policy import BIT, Policy
-from streams.prompts.clustering.sketch import anchors
+from streams.prompts.clustering.sketch import SHINGLES_MAX, anchors
 from streams.prompts.clustering.state import State
 
 POSTINGS_MAX = 64  # newest candidates looked at for one shingle
+PLACE_BITS = (SHINGLES_MAX - 1).bit_length()  # of a shingle's place among the newcomer's
 CANDIDATES_MAX = 64  # prompts of the pool that a newcomer is compared with, those that share the most
 NEIGHBOURS = 3  # candidates whose overlap with the newcomer is a proposal
 COMMON_COUNTS = (2, 4, 8, 16)  # "held by at least so many of the pool" are proposals too
@@ -72,18 +74,8 @@ class _Neighbourhood:
         lone = {shingle: number for shingle, number in lone.items() if number != newcomer.number}
         self._shingles = [*postings, *lone]
         self._holders = bytes(map(len, postings.values())) + bytes(len(lone))
-        shared: dict[int, list[int]] = defaultdict(list)  # number -> places among the shingles
-        for place, held in enumerate(postings.values()):
-            for number in held:
-                shared[number].append(place)
-        shared.pop(newcomer.number, None)
-        votes = [(-len(places), -number) for number, places in shared.items()]
-        nearest = sorted(vote for vote in votes if -vote[0] >= state.policy.constants_min)[:CANDIDATES_MAX]
-        for place, number in enumerate(lone.values(), len(postings)):
-            shared[number].append(place)
-        cut = [place for place, count in enumerate(self._holders) if count == POSTINGS_MAX]
-        self.overlaps = {-number: self._lanes(-number, shared[-number], cut) for _, number in nearest}
-        self._bits = state.evidence.weights(self._shingles) if nearest else []
+        self.overlaps = self._nearest(list(postings.values()), list(lone.values()))
+        self._bits = state.evidence.weights(self._shingles) if self.overlaps else []
         self._weights: dict[int, int] = {}
 
     def proposals(self) -> list[int]:
@@ -114,16 +106,35 @@ class _Neighbourhood:
             known = self._weights[kept.number] = self.state.evidence.weigh(kept.shingles)
         return known
 
-    def _lanes(self, number: int, places: list[int], cut: list[int]) -> int:
-        """Return the lanes of what a candidate shares: these places, and those of the cut ones that it holds."""
-        shared = bytearray(len(self._shingles))
-        for place in places:
-            shared[place] = 1
-        if cut:
+    def _nearest(self, postings: list[list[int]], lone: list[int]) -> dict[int, int]:
+        """Return the lanes that the candidates share which share the most, by number, nearest first."""
+        if not postings:
+            return {}
+        pairs = np.fromiter(chain.from_iterable(postings), dtype=np.int64) << PLACE_BITS
+        pairs |= np.repeat(np.arange(len(postings)), list(map(len, postings)))
+        pairs.sort()
+        numbers, places = pairs >> PLACE_BITS, pairs & ((1 << PLACE_BITS) - 1)
+        change = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
+        bounds = np.zeros(change.size + 2, dtype=np.int64)
+        bounds[1:-1], bounds[-1] = change, numbers.size
+        known, votes = numbers[bounds[:-1]], bounds[1:] - bounds[:-1]
+        enough = np.flatnonzero((votes >= self.state.policy.constants_min) & (known != self.newcomer.number))
+        nearest = enough[np.lexsort((-known[enough], -votes[enough]))[:CANDIDATES_MAX]]
+        rows = np.full(known.size, nearest.size)  # one row too many, for the others
+        rows[nearest] = np.arange(nearest.size)
+        shared = np.zeros((nearest.size + 1, len(self._shingles)), dtype=np.uint8)
+        shared[np.repeat(rows, votes), places] = 1
+        row_of = dict(zip(known[nearest].tolist(), shared, strict=False))
+        for place, number in enumerate(lone, len(postings)):
+            if number in row_of:
+                row_of[number][place] = 1
+        # More than so many may hold a shingle: whether the nearest are among them was not seen.
+        cut = [place for place, count in enumerate(self._holders) if count == POSTINGS_MAX]
+        for number, row in row_of.items() if cut else ():
             held = self.state.kept[number].shingles
             for place in cut:
-                shared[place] = self._shingles[place] in held
-        return int.from_bytes(shared, "little")
+                row[place] = self._shingles[place] in held
+        return {number: int.from_bytes(row.tobytes(), "little") for number, row in row_of.items()}
 
     def _bytes(self, lanes: int) -> bytes:
         return lanes.to_bytes(len(self._shingles), "little")

@@ -24,7 +24,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-Shingles = NDArray[np.int64]
+Shingles = NDArray[np.uint64]
 
 # A longer text is sketched by its two ends: templates put their constants around a long slot, and tokenising
 # 256 KiB would take 20 ms of a partition's time.
@@ -51,9 +51,9 @@ _HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 # times a constant of its place, is one too.
 _FIRST, _SECOND = np.uint64(0x6A09E667F3BCC909), np.uint64(0xBB67AE8584CAA73B)
 _SHIFT = np.uint64(3)
-_KIND = np.uint64(3)  # the two lowest bits of a token's identity tell what it is
-_WORD, _MARK, _NUMBER = 0, 1, 2
-_ANY_NUMBER = 4 | _NUMBER  # the identity of every number beside a word
+_WORD, _MARK, _NUMBER = 0, 1, 2  # the two lowest bits of a token's identity tell what it is
+_KINDS = bytes(identity & 3 for identity in range(256))  # by an identity's lowest byte
+_ANY_NUMBER = np.uint64(4 | _NUMBER)  # the identity of every number beside a word
 _IDENTITY_BYTES = 8
 _EDGE_IDENTITY = (8 | _WORD).to_bytes(_IDENTITY_BYTES, "little")  # of what lies outside a prompt: as sure as a word
 _GAP = "\0"  # stands for the middle left out of a long prompt; no pattern above gives it as a token
@@ -90,15 +90,16 @@ _token_identities = _TokenIdentities()
 
 def sketch(text: str) -> Sketch:
     """Return the sketch of a prompt's text."""
-    mixed = _mix(_tokens_and_identities(text)[1])
+    mixed = _mix(_identities(_parts(text)))
     if mixed.size > SHINGLES_MAX:
         half = SHINGLES_MAX // 2
         mixed = np.concatenate((mixed[:half], mixed[-half:]))
-    order: list[int] = mixed.tolist()
+    order = _marked(mixed)
     distinct = frozenset(order)
     if len(distinct) < len(order):
-        mixed.sort()
-        distinct = distinct.difference(mixed[1:][mixed[1:] == mixed[:-1]].tolist())
+        inner = mixed[1:-1]  # with their marks, the ends occur but once
+        inner.sort()
+        distinct = distinct.difference(inner[1:][inner[1:] == inner[:-1]].tolist())
         order = list(filter(distinct.__contains__, order))
     return Sketch(order, distinct)
 
@@ -120,8 +121,8 @@ def located(text: str) -> Places:
 
 
 def _locate(text: str) -> Places:
-    parts, identities = _tokens_and_identities(text)
-    return Places(parts, _mix(identities).tolist())
+    parts = _parts(text)
+    return Places(parts, _marked(_mix(_identities(parts))))
 
 
 _located = lru_cache(LOCATED_TEXTS_MAX)(_locate)
@@ -143,38 +144,48 @@ def tokens(text: str) -> list[str]:
     return (_MIXED_TOKENS if _HAS_UNSPACED.search(lowered) else _SPACED_TOKENS).findall(lowered)
 
 
-def _tokens_and_identities(text: str) -> tuple[list[str], NDArray[np.uint64]]:
+def _parts(text: str) -> list[str]:
+    """Return the tokens of a text, or of the two ends of a long one."""
     if len(text) <= SKETCHED_CHARS_MAX:
-        parts = tokens(text)
-    else:
-        half = SKETCHED_CHARS_MAX // 2
-        parts = [*tokens(text[:half]), _GAP, *tokens(text[-half:])]
-    # By way of bytes: numpy takes ten times as long over a list of integers.
-    identities = b"".join((_EDGE_IDENTITY, *map(_token_identities.__getitem__, parts), _EDGE_IDENTITY))
-    return parts, np.frombuffer(identities, dtype="<u8")
+        return tokens(text)
+    half = SKETCHED_CHARS_MAX // 2
+    return [*tokens(text[:half]), _GAP, *tokens(text[-half:])]
 
 
-def _mix(identities: NDArray[np.uint64]) -> Shingles:
+def _identities(parts: list[str]) -> bytes:
+    """Return the identities of tokens and of both edges, as bytes: numpy takes ten times as long over integers."""
+    return b"".join((_EDGE_IDENTITY, *map(_token_identities.__getitem__, parts), _EDGE_IDENTITY))
+
+
+def _mix(packed: bytes) -> Shingles:
+    """Return a shingle for each token but the edges, without marks."""
+    identities: Shingles = np.frombuffer(packed, dtype="<u8")
     if identities.size < 3:
-        return np.empty(0, dtype=np.int64)
+        return np.empty(0, dtype=np.uint64)
     mixed = _sum(identities)
-    kinds = identities & _KIND
-    numbers = kinds == _NUMBER
-    if numbers.any():
-        words = kinds == _WORD
+    kinds = packed[::_IDENTITY_BYTES].translate(_KINDS)
+    if _NUMBER in kinds:
+        kind = np.frombuffer(kinds, dtype=np.uint8)
+        words = kind == _WORD
         beside_word = words[:-2] | words[1:-1] | words[2:]
-        mixed = np.where(beside_word, _sum(np.where(numbers, np.uint64(_ANY_NUMBER), identities)), mixed)
+        mixed = np.where(beside_word, _sum(np.where(kind == _NUMBER, _ANY_NUMBER, identities)), mixed)
     mixed >>= _SHIFT
     mixed &= _HASH_BITS
-    shingles = mixed.view(np.int64)
-    shingles[0] |= STARTS
-    shingles[-1] |= ENDS
+    return mixed
+
+
+def _marked(mixed: Shingles) -> list[int]:
+    """Return the shingles of a text with the marks of its ends."""
+    shingles: list[int] = mixed.tolist()
+    if shingles:
+        shingles[0] |= STARTS
+        shingles[-1] |= ENDS
     return shingles
 
 
-def _sum(identities: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _sum(identities: Shingles) -> Shingles:
     """Return a sum over each token and its two followers, each times a constant of its place."""
-    sums: NDArray[np.uint64] = identities[:-2] * _FIRST
+    sums: Shingles = identities[:-2] * _FIRST
     sums += identities[1:-1] * _SECOND
     sums += identities[2:]
     return sums
