@@ -134,11 +134,16 @@ def _few(values: Sequence[str]) -> tuple[str, ...]:
 
 def profiles(values: Sequence[str]) -> tuple[Few, Whole]:
     """Return how values are written, a row each: their character sequences, and their marks."""
-    edges = [value if len(value) <= 2 * EDGE_CHARS else value[:EDGE_CHARS] + value[-EDGE_CHARS:] for value in values]
+    lengths = list(map(len, values))
+    edges = values
+    if max(lengths) > 2 * EDGE_CHARS:
+        edges = [
+            value if len(value) <= 2 * EDGE_CHARS else value[:EDGE_CHARS] + value[-EDGE_CHARS:] for value in values
+        ]
     encoded = [f" {edge} ".encode("utf-8", "surrogatepass") for edge in edges]
     joined = b"".join(encoded)
     raw = np.frombuffer(joined, dtype=np.uint8)
-    chars = np.array([len(value) for value in encoded])
+    chars = np.array(list(map(len, encoded)))
     row = np.repeat(np.arange(len(values)), chars)
     wide = raw.astype(np.uint32)
     shifted = wide * 257
@@ -162,10 +167,10 @@ def profiles(values: Sequence[str]) -> tuple[Few, Whole]:
     )
     other, space, line, digit, upper, mark, question, foreign = kinds.reshape(-1, len(KINDS)).T.astype(np.float64)
     marks = [
-        np.array([math.log1p(len(value)) / 2 for value in values]),
+        np.array(list(map(math.log1p, lengths))) / 2,
         4 * digit / chars,
         4 * upper / chars,
-        np.array([math.log1p(lines) for lines in line.tolist()]),
+        np.array(list(map(math.log1p, line.tolist()))),
         4 * (mark + question) / chars,
         (other + upper + digit + foreign) / (space + line) / 5,  # about the length of a word
         (question > 0).astype(np.float64),

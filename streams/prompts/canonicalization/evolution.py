@@ -183,8 +183,7 @@ def sharing_new_words(current: Template, earlier: Sequence[str], newest: Sequenc
     First all of the last few, if they share one; then so many of the newest as do: while a new wording is rolled out,
     members of the old one still come in between.
     """
-    columns, before = _columns(current, newest), _columns(current, earlier)
-    held = [[_words_of(value) for value in values] for values in columns]
+    held = [[_words_of(value) for value in values] for values in _columns(current, newest)]
     frequent = [
         {
             word: count
@@ -193,6 +192,9 @@ def sharing_new_words(current: Template, earlier: Sequence[str], newest: Sequenc
         }
         for words in held
     ]
+    if not any(frequent):
+        return
+    before = _columns(current, earlier)
     for window, few in ((AGREEING_MIN, True), (len(newest), False)):
         best: tuple[int, str, int] | None = None
         for slot, counts in enumerate(frequent):

@@ -43,13 +43,14 @@ class Sketch:
         if not value:
             self.empty += 1
         digits = len(value).bit_length()
-        self.lengths[digits] = self.lengths.get(digits, 0) + 1
+        lengths, hashes = self.lengths, self.hashes
+        lengths[digits] = lengths.get(digits, 0) + 1
         mark = xxhash.xxh3_64_intdigest(value.encode("utf-8", "surrogatepass"))
-        if len(self.hashes) < KEPT_HASHES or mark < self.hashes[-1]:
-            place = bisect_left(self.hashes, mark)
-            if self.hashes[place : place + 1] != [mark]:
-                self.hashes.insert(place, mark)
-                del self.hashes[KEPT_HASHES:]
+        if len(hashes) < KEPT_HASHES or mark < hashes[-1]:
+            place = bisect_left(hashes, mark)
+            if hashes[place : place + 1] != [mark]:
+                hashes.insert(place, mark)
+                del hashes[KEPT_HASHES:]
         if len(value) <= TOP_CHARS_MAX:
             self._count(value)
 
