@@ -15,7 +15,7 @@ from streams.prompts.canonicalization.cluster import CURRENT, EARLIER, POOL_CHAR
 from streams.prompts.canonicalization.evolution import AGREEING_MIN, sharing_new_words, went_back
 from streams.prompts.canonicalization.logic import Canonicalization, Policy
 from streams.prompts.canonicalization.slot_names import name_slots
-from streams.prompts.canonicalization.slots import KEPT_HASHES, TOP_VALUES
+from streams.prompts.canonicalization.slots import KEPT_HASHES, TOP_VALUES, Sketch
 from streams.prompts.canonicalization.template import Template
 from tests.canonical import CITIES, TONES, TOPICS, dice, events, members, run, step
 
@@ -160,8 +160,8 @@ def test_a_word_that_many_of_the_newest_share_is_new_only_if_it_was_rare_before(
     template = Template(("Text: ", ""), ("text",))
     earlier = [f"Text: {word} of old" for word in TOPICS]
     newest = [f"Text: {word} in short" for word in TOPICS]
-    assert list(sharing_new_words(template, earlier, newest)) == [newest[-8:], newest]
-    assert list(sharing_new_words(template, [*earlier, *newest], newest)) == []
+    assert list(sharing_new_words(template, earlier, newest, [Sketch()])) == [newest[-8:], newest]
+    assert list(sharing_new_words(template, [*earlier, *newest], newest, [Sketch()])) == []
 
 
 def test_a_slot_that_only_departed_members_filled_is_dropped() -> None:

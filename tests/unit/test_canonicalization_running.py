@@ -1,4 +1,4 @@
-"""Values that move with time: dates, counters and the date of today are no evolution, however long they run."""
+"""Values that move with time, or stay for a while, are no evolution: dates, counters, the document of a session."""
 
 from __future__ import annotations
 
@@ -50,6 +50,35 @@ def test_the_date_of_today_is_a_slot_once_it_was_another_for_the_third_time() ->
     assert [event.type.value for event in versions] == ["CREATED", "UPDATED", "UPDATED", "SLOT_ADDED"]
     assert versions[-1].template is not None
     assert "{{" in versions[-1].template.template.partition("about ")[2][:2]
+
+
+BURSTS: dict[str, Callable[[int], str]] = {
+    "a document for thirty questions": lambda number: f"{document(number // 30)}, that is {dice(number).random()}",
+    "now and then another document": lambda number: document(number // 50 if dice(number).random() < 0.8 else number),
+    "a language for a batch": lambda number: ("Thai", "Dutch", "Czech", "Malay", "Irish")[number // 60 % 5],
+}
+
+
+def document(number: int) -> str:
+    chance = dice(1_000 + number)
+    return " ".join("".join(chance.choices("abdegiklmnorstu", k=6)) for _ in range(12))
+
+
+@pytest.mark.parametrize("value_of", BURSTS.values(), ids=BURSTS)
+def test_a_value_that_stays_for_a_while_is_a_slot_after_three_others_and_nothing_more(
+    value_of: Callable[[int], str],
+) -> None:
+    found = [event.type.value for event in told(value_of, 2 * PROMPTS)]
+    assert found[0] == "CREATED"
+    assert len(found) <= 4
+    assert "SLOT_ADDED" in found
+    assert "SLOT_REMOVED" not in found
+
+
+def test_a_value_fixed_for_good_is_still_a_version() -> None:
+    chance = dice(7)
+    found = told(lambda number: chance.choice(TOPICS) if number < A_DAY else "what the harbour master said", 2 * A_DAY)
+    assert [event.type.value for event in found] == ["CREATED", "SLOT_REMOVED"]
 
 
 def test_another_number_in_the_wording_shows_that_it_varies() -> None:

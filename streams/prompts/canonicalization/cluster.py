@@ -222,14 +222,14 @@ class ClusterState:
         for sketch, value in zip(self.sketches, values, strict=True):
             sketch.add(value)
 
-    def begin(self, template: Template, number: str, *, instead: bool = False) -> None:
+    def begin(self, template: Template, number: str, *, instead_of: int = 0) -> None:
         """Make a template the newest version; its statistics begin with the texts at hand.
 
         Args:
-            instead: the newest version was a mistake about the same prompts: none is read with it any more.
+            instead_of: so many of the newest versions were mistakes about the same prompts: none is read with them.
         """
         self.template = template
-        kept = self.versions[:-1] if instead else self.versions
+        kept = self.versions[: len(self.versions) - instead_of]
         self.versions = [*kept[1 - HISTORY_MAX :], self._version(number, template)]
         self.loosened = False
         self.sketches = [Sketch() for _ in range(template.slots)]

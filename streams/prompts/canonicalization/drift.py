@@ -16,6 +16,7 @@ Rules
      24 against 16, a thousand times each; 16 of 80,000 splits came that far, one in 5,000. A cluster is
      looked at about 16 times in its first hundred members and then 11 times each time it doubles (`watching.py`).
   3. Values that run, as dates and counters do, are apart from earlier ones by their nature: no drift (`running.py`).
+     Nor are those that come in bursts dealt anew with each prompt.
   4. Each drift of one version must be a standard deviation clearer than the last had to be: what moves ever again is
      known to move.
 """
@@ -100,8 +101,8 @@ def moved(state: ClusterState) -> Drift | None:
         return None
     columns = {
         name: column
-        for name, column in zip(template.names, zip(*rows, strict=True), strict=True)
-        if len(set(column)) >= DIFFERENT_MIN
+        for name, column, sketch in zip(template.names, zip(*rows, strict=True), state.sketches, strict=True)
+        if len(set(column)) >= DIFFERENT_MIN and not sketch.comes_in_bursts(column[len(base) :])
     }
     clear_from = DEVIATIONS_MIN + state.drifts
     arrived = [sample.arrived for sample in base]

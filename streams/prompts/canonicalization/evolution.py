@@ -22,6 +22,7 @@ from functools import lru_cache
 from itertools import chain, pairwise
 
 from streams.prompts.canonicalization.learning import learn
+from streams.prompts.canonicalization.slots import Sketch
 from streams.prompts.canonicalization.template import Template
 from streams.prompts.canonicalization.tokens import tokenize
 
@@ -40,8 +41,7 @@ LABEL = re.compile(r"\n\W*\w+|\w\s*[:：]")
 REPLACED_SHARE_MAX = 0.35  # of the longer template's words that two unrelated templates have in common
 RUN_ODDS_MIN = 10**6  # against a run of stragglers: one is looked at with each member of an earlier version
 AGAIN_MIN = 3  # changes of one place in a row, from which it is a value: a date that each prompt of a day holds
-STEADY_VALUES_MAX = 2  # among the earlier members, in a slot that varies from day to day
-PLACE_WORDS_MAX = 8  # of such a place; longer ones are wording that somebody works on
+REWORKED_SHARE_MIN = 0.5  # of the words of a place that stay when somebody works on its wording
 SLOT = "\x00"  # stands for a slot among the words of a template
 
 
@@ -116,13 +116,18 @@ def is_worded_again(versions: Sequence[Template], proposed: Template) -> bool:
 
 
 def _changed_place(old: list[str], new: list[str]) -> tuple[range, range] | None:
-    """Return the one short stretch of words in which two templates differ, in each of them, or None."""
+    """Return the one stretch of words in which two templates differ, in each of them; None if most of it stayed."""
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
     changed = [(a, b, c, d) for kind, a, b, c, d in matcher.get_opcodes() if kind != "equal"]
     if not changed:
         return None
-    place = range(changed[0][0], changed[-1][1]), range(changed[0][2], changed[-1][3])
-    return place if all(0 < len(stretch) <= PLACE_WORDS_MAX for stretch in place) else None
+    (a, b), (c, d) = (changed[0][0], changed[-1][1]), (changed[0][2], changed[-1][3])
+    # What came or went beside a slot was, or is now, part of its values.
+    before, behind = old[a - 1 : a] == [SLOT], old[b : b + 1] == [SLOT]
+    place = range(a - before, b + behind), range(c - before, d + behind)
+    stayed = b - a - sum(end - start for start, end, _, _ in changed)
+    longer = max(map(len, place))
+    return place if all(place) and stayed < REWORKED_SHARE_MIN * longer else None
 
 
 def _touches_slot(words: list[str], start: int, end: int) -> bool:
@@ -177,13 +182,18 @@ def _core(constant: str) -> str:
     return " ".join(WORD.findall(constant))
 
 
-def sharing_new_words(current: Template, earlier: Sequence[str], newest: Sequence[str]) -> Iterator[list[str]]:
+def sharing_new_words(
+    current: Template, earlier: Sequence[str], newest: Sequence[str], sketches: Sequence[Sketch]
+) -> Iterator[list[str]]:
     """Yield those of the newest members that share a word in a slot which is too rare in earlier ones for chance.
 
     First all of the last few, if they share one; then so many of the newest as do: while a new wording is rolled out,
-    members of the old one still come in between.
+    members of the old one still come in between. Where values come in bursts, those that share one are no witnesses.
     """
-    held = [[_words_of(value) for value in values] for values in _columns(current, newest)]
+    held = [
+        [] if sketch.comes_in_bursts(values) else [_words_of(value) for value in values]
+        for values, sketch in zip(_columns(current, newest), sketches, strict=False)
+    ]
     frequent = [
         {
             word: count
@@ -198,6 +208,8 @@ def sharing_new_words(current: Template, earlier: Sequence[str], newest: Sequenc
     for window, few in ((AGREEING_MIN, True), (len(newest), False)):
         best: tuple[int, str, int] | None = None
         for slot, counts in enumerate(frequent):
+            if not counts:
+                continue
             shared = counts.keys() & set.intersection(*held[slot][-window:]) if few else counts
             for word in shared:
                 count = window if few else counts[word]
@@ -210,10 +222,8 @@ def sharing_new_words(current: Template, earlier: Sequence[str], newest: Sequenc
         if best is None:
             continue
         _, word, slot = best
-        # The last while of a slot that only varies from one while to the next is no new wording.
-        if not before or len(set(before[slot])) > STEADY_VALUES_MAX:
-            recent = list(zip(newest, held[slot], strict=True))[-window:]
-            yield [text for text, words in recent if word in words]
+        recent = list(zip(newest, held[slot], strict=True))[-window:]
+        yield [text for text, words in recent if word in words]
 
 
 def _words_of(value: str) -> set[str]:

@@ -51,7 +51,9 @@ def head_of(state: ClusterState) -> bytes:
             **plain,
             "template": _template_out(state.template),
             "versions": [[version.number, _template_out(version.template)] for version in state.versions],
-            "sketches": [[s.seen, s.empty, s.lengths, s.hashes, list(s.top.items())] for s in state.sketches],
+            "sketches": [
+                [s.seen, s.empty, s.lengths, s.hashes, list(s.top.items()), s.changes, s.newest] for s in state.sketches
+            ],
         }
     )
 
@@ -67,8 +69,10 @@ def head_from(row: bytes) -> ClusterState:
         for number, template in fields["versions"]
     ]
     state.sketches = [
-        Sketch(seen, empty, {int(digits): count for digits, count in lengths.items()}, hashes, dict(top))
-        for seen, empty, lengths, hashes, top in fields["sketches"]
+        Sketch(
+            seen, empty, {int(digits): count for digits, count in lengths.items()}, hashes, dict(top), changes, newest
+        )
+        for seen, empty, lengths, hashes, top, changes, newest in fields["sketches"]
     ]
     return state
 

@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import xxhash
@@ -24,6 +25,8 @@ EXAMPLE_CHARS_MAX = 200
 KEPT_HASHES = 64  # of the distinct-value sketch: an error of about 12 %
 TOP_VALUES = 8
 TOP_CHARS_MAX = 80
+CHANGES_MIN = 8  # of its value that a slot should have shown, before their lack says anything
+BURST_FACTOR = 2  # so many times rarer than by chance: what comes in bursts comes in long ones
 
 LIST_ITEM = re.compile(r"^\s*(?:[-*•]|\d+[.)]|[A-Za-z][.)]|\w[\w ]{0,20}:)\s", re.MULTILINE)
 
@@ -37,6 +40,8 @@ class Sketch:
     lengths: dict[int, int] = field(default_factory=dict)  # by number of binary digits of the length
     hashes: list[int] = field(default_factory=list)  # the KEPT_HASHES smallest, ascending
     top: dict[str, int] = field(default_factory=dict)
+    changes: int = 0  # values that were not the one before
+    newest: int = 0  # hash of the last value
 
     def add(self, value: str) -> None:
         self.seen += 1
@@ -46,6 +51,8 @@ class Sketch:
         lengths, hashes = self.lengths, self.hashes
         lengths[digits] = lengths.get(digits, 0) + 1
         mark = xxhash.xxh3_64_intdigest(value.encode("utf-8", "surrogatepass"))
+        self.changes += mark != self.newest
+        self.newest = mark
         if len(hashes) < KEPT_HASHES or mark < hashes[-1]:
             place = bisect_left(hashes, mark)
             if hashes[place : place + 1] != [mark]:
@@ -68,6 +75,20 @@ class Sketch:
         if len(self.hashes) < KEPT_HASHES:
             return len(self.hashes)
         return round((KEPT_HASHES - 1) * 2**64 / self.hashes[-1])
+
+    def comes_in_bursts(self, newest: Sequence[str]) -> bool:
+        """Tell whether the slot holds one value for a while and then another, before the `newest` values and in them.
+
+        So does a document that ten questions are about, or the customer of a batch.
+        """
+        seen = self.seen - len(newest)
+        lately = sum(one != other for one, other in pairwise(newest))
+        if BURST_FACTOR * lately > len(newest):
+            return False
+        changes = self.changes - lately
+        alike = max(sum(count**2 for count in self.top.values()) / max(1, self.seen) ** 2, 1 / max(1, self.distinct()))
+        by_chance = seen * (1 - alike)
+        return by_chance >= CHANGES_MIN and BURST_FACTOR * changes <= by_chance
 
     def summary(self) -> dict[str, Any]:
         most = sorted(self.top.items(), key=lambda item: (-item[1], item[0]))[:TOP_VALUES]

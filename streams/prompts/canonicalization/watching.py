@@ -15,6 +15,7 @@ from streams.prompts.canonicalization.announcements import announce
 from streams.prompts.canonicalization.cluster import CURRENT, EARLIER, STRANGE, ClusterState, Read, Sample, shortened
 from streams.prompts.canonicalization.drift import moved
 from streams.prompts.canonicalization.evolution import (
+    AGAIN_MIN,
     AGREEING_MIN,
     adds_wording,
     compare,
@@ -77,7 +78,7 @@ def _about_strangers(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent
         if proposed is None or not (difference := compare(current, proposed)).is_change:
             continue
         if is_worded_again(state.templates(), proposed):
-            break
+            return _let_vary(tenant, state)
         if dominant:
             return _new_version(tenant, state, proposed, some, "wording", "agree on another wording")
         if len(texts) < SIDE_BY_SIDE_MIN:
@@ -105,10 +106,22 @@ def _about_stragglers(tenant: Tenant, state: ClusterState) -> list[EvolutionEven
     texts = [sample.text for sample in newest[-run:]]
     for version in reversed(state.versions[:-1]):
         if all(version.template.parse(text) is not None for text in texts):
+            if is_worded_again(state.templates(), version.template):
+                return _let_vary(tenant, state)
             finding = f"went back to the wording of version {version.number}"
             details = {"restores_version": version.number}
             return _new_version(tenant, state, version.template, texts, "rollback", finding, details)
     return []
+
+
+def _let_vary(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
+    """Make a slot of the place that one version after the other worded anew."""
+    texts = [sample.text for sample in state.samples()]
+    learnt = learn(texts)
+    if learnt.slots <= state.versions[-1].template.slots or any(learnt.parse(text) is None for text in texts):
+        return []
+    finding = "show that what was worded anew again and again is a value"
+    return _new_version(tenant, state, learnt, texts, "refinement", finding, instead_of=AGAIN_MIN)
 
 
 def refine(state: ClusterState) -> None:
@@ -153,7 +166,7 @@ def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
     newest = [sample.text for sample in state.recents() if sample.reading == CURRENT]
     base = [sample.text for sample in state.bases()]
     if len(newest) >= AGREEING_MIN and len(base) >= AGREEING_MIN:
-        for agreeing in sharing_new_words(current, base, newest):
+        for agreeing in sharing_new_words(current, base, newest, state.sketches):
             proposed = proposal(current, base, agreeing)
             if proposed is None or not compare(current, proposed).wording or not adds_wording(current, proposed):
                 continue
@@ -180,6 +193,7 @@ def _new_version(
     detector: str,
     finding: str,
     details: dict[str, Any] | None = None,
+    instead_of: int = 1,
 ) -> list[EvolutionEvent]:
     before = state.versions[-1]
     template = name_slots(proposed, texts)
@@ -189,7 +203,7 @@ def _new_version(
     state.begin(
         template,
         versions.following(before.number, before.template, template),
-        instead=detector == "refinement",
+        instead_of=instead_of if detector == "refinement" else 0,
     )
     tenant.touch(state)
     tenant.resemblances.put(state.cluster_id, template)
