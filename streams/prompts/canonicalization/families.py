@@ -65,6 +65,7 @@ class Resemblances:
     def __init__(self) -> None:
         self.pairs: dict[str, frozenset[int]] = {}
         self.holders: dict[int, set[str]] = {}
+        self._held: dict[int, int] = {}  # how many hold a pair
         self._asked: dict[tuple[Template, str], list[tuple[str, float]]] = {}  # since the last change
 
     def put(self, cluster_id: str, template: Template) -> None:
@@ -74,14 +75,16 @@ class Resemblances:
         self.pairs[cluster_id] = pairs
         for pair in pairs:
             self.holders.setdefault(pair, set()).add(cluster_id)
+            self._held[pair] = len(self.holders[pair])
 
     def remove(self, cluster_id: str) -> None:
         self._asked.clear()
         for pair in self.pairs.pop(cluster_id, ()):
             holders = self.holders[pair]
             holders.discard(cluster_id)
+            self._held[pair] = len(holders)
             if not holders:
-                del self.holders[pair]
+                del self.holders[pair], self._held[pair]
 
     def nearest(self, template: Template, *, without: str) -> list[tuple[str, float]]:
         """Return the most resembling clusters with their resemblance, best first."""
@@ -116,9 +119,8 @@ class Resemblances:
     def _weight(self, pairs: Collection[int]) -> int:
         # Whole thousandths of a bit: a sum of integers does not depend on the order of a set.
         many = PRIOR_TEMPLATES + len(self.pairs)
-        get = self.holders.get
-        held = Counter([len(get(pair, NONE)) for pair in pairs])
-        return sum(times * round(1000 * math.log2(many / (1 + holders))) for holders, times in held.items())
+        held = Counter(map(self._held.get, pairs))
+        return sum(times * round(1000 * math.log2(many / (1 + (holders or 0)))) for holders, times in held.items())
 
 
 def name_of(template: Template) -> str:
