@@ -32,7 +32,7 @@ SKETCHED_CHARS_MAX = 16_384
 # Dense scripts give a token per character; 2,048 shingles are 16 KiB.
 SHINGLES_MAX = 2_048
 TOKEN_IDS_MAX = 200_000  # cached token hashes of a process, about 20 MB
-# Repairs read the same few texts again and again. Their places are kept unless a text is long: 40 MB at the very most.
+# Repairs read the same few texts again and again. Their places are kept unless a text is long: 60 MB at the very most.
 LOCATED_TEXTS_MAX = 256
 LOCATED_CHARS_MAX = 2_048
 

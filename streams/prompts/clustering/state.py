@@ -65,9 +65,10 @@ class SortedIndex:
         """Return how many of these shingles each number holds, without those that more than `postings_max` hold."""
         found = list(filter(None, map(self._holders.get, shingles)))  # no number is 0
         lists = [held for held in found if isinstance(held, list)]
+        lone = [held for held in found if isinstance(held, int)]
         if postings_max is not None:
             lists = [held for held in lists if len(held) <= postings_max]
-        return Counter(chain((held for held in found if isinstance(held, int)), *lists))
+        return Counter(chain(lone, *lists))
 
     def holders(self, shingles: Iterable[int], newest: int) -> tuple[dict[int, list[int]], dict[int, int]]:
         """Return of the shingles that several hold the `newest` holders, and of those that one holds this one."""
