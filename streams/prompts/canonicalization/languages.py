@@ -19,7 +19,7 @@ LANGUAGE_NAMES = frozenset(_LANGUAGE_NAMES.split())
 # What a text must hold for a search to be worth while, and the marks of the language.
 CODE_MARKS: dict[str, tuple[tuple[str, ...], re.Pattern[str]]] = {
     "python": (
-        ("def ", "class ", "import ", "@", "print(", "self."),
+        ("def ", "class ", "import ", "@", "print", "self."),
         re.compile(
             r"^\s*(?:def \w+\(|class \w+[(:]|from [\w.]+ import |import \w|@\w+|print\()|\bself\.", re.MULTILINE
         ),
