@@ -25,6 +25,14 @@ NOTICE = (
     "You write for {{name}}'s newsletter. Given the item {{thing}}, {task} in no more than eighty words, "
     "keep the price, and {ending} before you finish. Never mention other shops, and sign as the owner."
 )
+EXPERT = (
+    "You are a {dialect} expert. Given a question, first write a correct query, then look at its results and return "
+    "the answer. Unless told how many, ask for at most five rows, best ones first. Never ask for all columns, only for "
+    "those that are needed, and wrap each name in double quotes. Use only names that the tables have, and mind which "
+    "column is in which table. Use the {today} function for the current date, if the question says today. Do not "
+    "explain the query, and do not repeat the question.\n\n"
+    "Tables: {{name}}, {{thing}}\nQuestion: how many of {{thing}} does {{name}} have?"
+)
 ACTORS = (
     "I want you to act as a {thing}. You complain about {name}. Never leave your part. Begin with {number} jokes.",
     "I want you to act as the neighbour of {name}. My first question is about {thing}! Answer in verse, if you can.",
@@ -111,6 +119,58 @@ def test_siblings_that_differ_in_two_fixed_words_part(seed: int) -> None:
     other = {clusters[text] for text in money}
     assert len(one) == len(other) == 1
     assert one != other
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_long_siblings_that_differ_in_a_few_fixed_words_part_however_alike_their_meaning(seed: int) -> None:
+    siblings = [
+        filled(EXPERT.format(dialect=dialect, today=today), 20, seed=seed)
+        for dialect, today in (("SQLite", "date('now')"), ("DuckDB", "today()"), ("CrateDB", "CURRENT_DATE"))
+    ]
+    texts = interleaved(*siblings, filled(ROUTE, 20), seed=seed)
+    feed = Feed()
+    feed.feed(busy_stream())
+    feed.feed(texts)
+    clusters = dict(zip(texts, feed.clusters()[-len(texts) :], strict=True))
+    found = [{clusters[text] for text in sibling} for sibling in siblings]
+    assert [len(one) for one in found] == [1, 1, 1]
+    assert len(set.union(*found) - {None}) == 3
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_last_sentence_after_a_long_value_makes_a_template_of_its_own(seed: int) -> None:
+    choice = "Choices are given below, numbered, one on each line.\n----\n{thing}\n{name}\n----\nUse only them.\n{ask}"
+    asks = [f"Which suits '{' '.join(filled('{name} with {thing}', 9, seed=number))}'?" for number in range(40)]
+    plain = [choice.format(thing=asks[-number], name=asks[number - 9], ask=asks[number]) for number in range(20)]
+    longer = [choice.format(thing=asks[-number], name=asks[number - 9], ask=asks[number]) for number in range(20, 40)]
+    longer = [f"{text}\nAnswer with the number alone, and give your reason on the next line." for text in longer]
+    texts = interleaved(plain, longer, filled(ROUTE, 20), seed=seed)
+    feed = Feed()
+    feed.feed(busy_stream())
+    one = homes(feed, texts, plain)
+    clusters = dict(zip(texts, feed.clusters()[-len(texts) :], strict=True))
+    other = {clusters[text] for text in longer}
+    assert len(one) == len(other) == 1
+    assert one != other
+
+
+def test_fragments_of_a_template_without_ends_of_its_own_come_together() -> None:
+    template = (
+        "{text}\nAccording to the story above, choose the best option to answer the following question.\n"
+        "Question: {ask}\nOptions:\nA. {one}\nB. {two}\nC. {three}"
+    )
+    stories = [" ".join(filled("{name} saw {thing}.", 6, seed=300 + number)) for number in range(18)]
+    asks = filled("How did {name} come by {thing}?", 18, seed=3)
+    # Twelve know no reason, six do: each kind has wording of its own among the values.
+    reasons = ["None of the above choices ."] * 12 + filled("Because I {name} and {thing} .", 6, seed=3)
+    ones, threes = filled("{name} and {thing}", 18, seed=3), filled("{other} of {thing}", 18, seed=3)
+    texts = [
+        template.format(text=text, ask=ask, one=one, two=two, three=three)
+        for text, ask, one, two, three in zip(stories, asks, ones, reasons, threes, strict=True)
+    ]
+    home = homes(Feed(), interleaved(texts, seed=3), texts)
+    assert len(home) == 1
+    assert None not in home
 
 
 def test_prompts_that_merely_begin_alike_found_no_cluster() -> None:

@@ -20,6 +20,7 @@ QUANTITY_SHINGLES_MAX = SEAM + 2  # that a number and a unit of a word or two ch
 MARKS_MAX = 4  # marks between a label and the first word of its value
 # Marks after which a template usually puts a value: labels, assignments, quotations, brackets.
 OPENING = frozenset(":：=\"“”'‘`([{<>|「『《【（")
+SENTENCE_ENDS = frozenset(".!?。！？")
 
 
 class Layout(IntEnum):
@@ -54,6 +55,7 @@ class Gap:
     `before` are the marks and line breaks that the stretch follows, or the word; empty at the start of the prompt.
     `own` counts the group's shingles in it, `edges` those that it begins or ends with. `content` is its text.
     `quantity` tells that all the group has there is a number with its unit: "200 words" is a value, never wording.
+    `closes` tells that it is a last sentence or line after text that varies: values begin alike, but seldom end so.
     """
 
     before: list[str]
@@ -62,6 +64,7 @@ class Gap:
     edges: int
     content: str
     quantity: bool
+    closes: bool
 
     @property
     def labelled(self) -> bool:
@@ -115,7 +118,10 @@ def _gap(places: Places, changed: list[int], group: AbstractSet[int]) -> list[Ga
     after = tokens[end] if end + 1 < len(tokens) else None
     content = " ".join(tokens[start + 1 : end])
     counted = own <= QUANTITY_SHINGLES_MAX and any(tokens[place].isdecimal() for place in compress(changed, held))
-    return [Gap(_before(tokens, start), after, own, max(lead, tail), content, counted)]
+    first = changed[-tail] if tail else start
+    begins = any(token[0] == "\n" or token in SENTENCE_ENDS for token in tokens[max(0, first - 1) : first + 2])
+    closes = begins and after is None and not lead and tail == own
+    return [Gap(_before(tokens, start), after, own, max(lead, tail), content, counted, closes)]
 
 
 def _before(tokens: list[str], start: int) -> list[str]:

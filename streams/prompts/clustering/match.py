@@ -2,7 +2,8 @@
 
 Gate one: a prompt belongs to a cluster when it holds at least `cover_percent` of the cluster's weighted constants. Of
 two such clusters the more specific one wins when one set of shared constants contains the other (a sibling template
-with an extra sentence); otherwise the one with more support, heavier constants and the prompt's ends among them.
+with an extra sentence), and of two about as specific the one whose constants the prompt lacks less of (a sibling with
+a few other words); otherwise the one with more support, heavier constants and the prompt's ends among them.
 Gate two: between structural near-ties the nearer centroid decides; and a prompt too short to have structure joins the
 nearest cluster it shares at least half of the constants with, if their meaning is close.
 """
@@ -13,6 +14,7 @@ import math
 from dataclasses import dataclass
 
 from streams.prompts.clustering.cluster import Cluster, Kept
+from streams.prompts.clustering.policy import BIT
 from streams.prompts.clustering.sketch import anchors
 from streams.prompts.clustering.state import State
 
@@ -67,6 +69,11 @@ class Candidate:
     def score(self) -> float:
         return score(self.cluster.size, self.shared_weight, anchors(self.shared))
 
+    @property
+    def balance(self) -> float:
+        """What the prompt holds of the cluster's weighted constants, less what it lacks."""
+        return float(2 * self.shared_weight - self.whole_weight)
+
     def cosine(self, kept: Kept) -> float:
         if self._cosine is None:
             self._cosine = self.cluster.cosine(kept)
@@ -96,23 +103,27 @@ def score(support: int, weight: int, ends: int) -> float:
 
 def explains_better(state: State, one: Candidate, other: Candidate, kept: Kept) -> bool:
     """Tell whether `one` explains a prompt better than `other`, both covering it."""
-    here, there = _scores(state, one, other)
-    if not _is_tie(state, here, there):
+    here, there, tie = _scores(state, one, other)
+    if not tie:
         return here > there
     near, far = one.cosine(kept), other.cosine(kept)
     return (near, here, -one.cluster.ordinal) > (far, there, -other.cluster.ordinal)
 
 
-def _scores(state: State, one: Candidate, other: Candidate) -> tuple[float, float]:
-    """Return what the structural gate compares two clusters by: how specific they are, if one contains the other."""
+def _scores(state: State, one: Candidate, other: Candidate) -> tuple[float, float, bool]:
+    """Return what the structural gate compares two clusters by, and whether that is a tie.
+
+    If one contains the other, the more specific one is better. Siblings that differ in a few fixed words are almost
+    alike in this, so then what a prompt lacks of a cluster speaks against it.
+    """
     both = state.evidence.weigh(one.shared & other.shared)
-    if 100 * both >= CONTAINED_PERCENT * min(one.shared_weight, other.shared_weight):
-        return float(one.shared_weight), float(other.shared_weight)
-    return one.score, other.score
-
-
-def _is_tie(state: State, here: float, there: float) -> bool:
-    return abs(here - there) * 100 < state.policy.tie_percent * max(here, there)
+    contained = 100 * both >= CONTAINED_PERCENT * min(one.shared_weight, other.shared_weight)
+    here, there = (float(one.shared_weight), float(other.shared_weight)) if contained else (one.score, other.score)
+    close = abs(here - there) * 100 < state.policy.tie_percent * max(here, there)
+    if not (close and contained):
+        return here, there, close
+    here, there = one.balance, other.balance
+    return here, there, abs(here - there) < state.policy.evidence_bits * BIT
 
 
 def match(state: State, kept: Kept) -> Match:
@@ -135,7 +146,7 @@ def match(state: State, kept: Kept) -> Match:
     rest.sort(key=lambda candidate: (-candidate.covers, -candidate.count_share, candidate.cluster.ordinal))
     if best is not None:
         second = rest[0] if rest else None
-        tie = second is not None and second.covers and _is_tie(state, *_scores(state, best, second))
+        tie = second is not None and second.covers and _scores(state, best, second)[2]
         return Match(best, best, second, "tie" if tie else "structure")
     return _match_meaning(state, kept, rest)
 

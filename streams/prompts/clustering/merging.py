@@ -33,7 +33,9 @@ def merge(moves: Moves, cluster: Cluster) -> None:
         weight = state.evidence.weigh(shared)
         if other.retired or len(shared) < policy.constants_min or weight < policy.evidence_bits * BIT:
             continue
-        values = anchors(shared) and all(_differs_in_values(moves, one, shared, weight) for one in (cluster, other))
+        values = _comparable(moves, cluster, other, shared, weight) and all(
+            _differs_in_values(moves, one, shared, weight) for one in (cluster, other)
+        )
         stalled = _is_stalled_offshoot(moves, cluster, other, weight)
         if values and not stalled and holds_parts(moves, [*cluster.sample(), *other.sample()], shared):
             continue
@@ -41,6 +43,16 @@ def merge(moves: Moves, cluster: Cluster) -> None:
             older, younger = sorted((cluster, other), key=lambda one: one.ordinal)
             moves.absorb(older, younger, shared)
             return
+
+
+def _comparable(moves: Moves, one: Cluster, other: Cluster, shared: frozenset[int], weight: int) -> bool:
+    """Tell whether two clusters share an end of their prompts, or enough by itself if neither knows an end.
+
+    A template that begins and ends with a value has no ends.
+    """
+    if one.anchors or other.anchors:
+        return anchors(shared) > 0
+    return weight >= moves.state.policy.distinctive_bits * BIT
 
 
 def _is_stalled_offshoot(moves: Moves, one: Cluster, other: Cluster, weight: int) -> bool:

@@ -13,14 +13,13 @@ from collections.abc import Set as AbstractSet
 from itertools import pairwise
 
 from streams.prompts.clustering.cluster import Kept
-from streams.prompts.clustering.layout import SEAM
+from streams.prompts.clustering.layout import SEAM, SENTENCE_ENDS
 from streams.prompts.clustering.sketch import anchors, located
 
 PHRASE_MAX = 10  # more constants than this are no turn of phrase, whatever follows them
 DISTINCTIVE_MIN = 6  # as many say something by themselves: eight words in a row
 LOOKED_AT = 6  # prompts whose text is read
 RUNS_ON_PERCENT = 50  # of a prompt that runs on
-SENTENCE_ENDS = frozenset(".!?。！？")
 VALUE_ENDS = frozenset(":：;；\"”'’)]}>|」』】）")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-ALGORITHM = "structure-4"  # named in every decision record; change it with any rule below
+ALGORITHM = "structure-5"  # named in every decision record; change it with any rule below
 BIT = 1024  # one bit of evidence in fixed point
 
 

@@ -3,7 +3,8 @@
 Members that share more than the cluster's constants are a part. A part is split off when its own constants stand beside
 text that still varies, or when parts make up the whole cluster: then what they have in common is only a frame. A value
 that repeats in one slot is no part, however often it comes. Prompts that open with different words and go on in one
-sentence are wordings: few of them, covering all members, are templates of their own.
+sentence are wordings: few of them, covering all members, are templates of their own. So are prompts that go on after
+the last value with a sentence that others lack.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.layout import SEAM, Layout, gaps, lay
 from streams.prompts.clustering.moves import Moves, constants
 from streams.prompts.clustering.sketch import STARTS
-from streams.prompts.clustering.values import are_values
+from streams.prompts.clustering.values import WORD_FILL_MAX, are_values
 
 SPLIT_MEMBERS_MIN = 6
 SAME_GROUP_PERCENT = 80  # of the members of two shingles that must be the same for one group
@@ -35,7 +36,7 @@ _Group = tuple[int, frozenset[int]]  # members (a bit mask over the sample), and
 @dataclass(slots=True)
 class _Part:
     members: int  # bit mask over the sample
-    heavy: bool
+    sure: bool  # weighs about as much as the values beside it, or is a last sentence after them
     layout: Layout
 
 
@@ -86,7 +87,7 @@ def _chosen(moves: Moves, signature: frozenset[int], sample: list[Kept]) -> list
     for part in parts:
         if part.layout is Layout.EDGE and not wordings:
             continue
-        alone = part.layout is Layout.WORDING and part.heavy and part.members.bit_count() >= policy.child_witnesses
+        alone = part.layout is Layout.WORDING and part.sure and part.members.bit_count() >= policy.child_witnesses
         if partition or alone:
             chosen.append(part.members)
     return chosen or _wordings(moves, signature, sample, groups)
@@ -159,16 +160,25 @@ def _parts(moves: Moves, signature: frozenset[int], sample: list[Kept], groups: 
         layout = min(lay(kept.sketch.order, group, signature) for kept in holders[:3])
         if layout is Layout.VALUE or are_values(moves, holders[:3], group, signature):
             continue
-        found.append((weight * len(holders), members, heavy, layout))
+        sure = heavy or (
+            layout is Layout.WORDING and weight < base and all(_closes(kept, group, signature) for kept in holders[:3])
+        )
+        found.append((weight * len(holders), members, sure, layout))
     found.sort(key=lambda part: (-part[0], part[1]))
     taken = 0
     parts = []
-    for _, members, heavy, layout in found:
+    for _, members, sure, layout in found:
         left = members & ~taken
         if left.bit_count() >= policy.group_members_min:
             taken |= left
-            parts.append(_Part(left, heavy, layout))
+            parts.append(_Part(left, sure, layout))
     return parts
+
+
+def _closes(kept: Kept, group: frozenset[int], signature: frozenset[int]) -> bool:
+    """Tell whether a group ends a prompt, after a value, by more than a turn of phrase."""
+    filled = gaps(kept.prompt.text, group, signature, kept.shingles)
+    return any(gap.closes and gap.own > WORD_FILL_MAX for gap in filled)
 
 
 def _groups(sample: list[Kept], signature: frozenset[int], members_min: int) -> list[_Group]:

@@ -2,7 +2,7 @@
 
 A value stands in a gap that the text sets off: after a label, in quotation marks, on lines of its own. There it is the
 same from prompt to prompt, or it is light against the constants around it; wording brings constants that weigh, beside
-text that still varies.
+text that still varies. What follows such text and ends the prompt is a last sentence, unless it weighs as a document.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def are_values(moves: Moves, holders: Sequence[Kept], own: frozenset[int], share
     laid = []
     for kept in holders:
         filled = gaps(kept.prompt.text, own, shared, kept.shingles)
-        if not all(_may_be_value(gap, light=light) for gap in filled):
+        if not all(_may_be_value(gap, light=light, lighter=weight < around) for gap in filled):
             return False
         laid.append(filled)
     contents = Counter(gap.content for filled in laid for gap in filled)
@@ -39,11 +39,11 @@ def are_values(moves: Moves, holders: Sequence[Kept], own: frozenset[int], share
     return all(_all_values(filled, repeated, few, light=light, lighter=weight < around) for filled in laid)
 
 
-def _may_be_value(gap: Gap, *, light: bool) -> bool:
+def _may_be_value(gap: Gap, *, light: bool, lighter: bool) -> bool:
     """Tell whether the text around a gap lets it be a value, whatever it holds."""
     if gap.own <= WORD_FILL_MAX:
         return light or (bool(gap.before) and gap.after is not None)
-    return gap.delimited
+    return gap.delimited and not (gap.closes and lighter)
 
 
 def _all_values(filled: list[Gap], repeated: set[str], few: int, *, light: bool, lighter: bool) -> bool:
