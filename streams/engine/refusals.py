@@ -5,9 +5,12 @@ request (a wrong key). The first must not hold a partition for good, the second 
 day's traffic to the dead letters. So:
 
 - a harmless text is asked about first; a service that refuses that too is at fault, and the refusal is raised;
-- otherwise the batch is halved until the refused texts stand alone, and every other text has its answer.
+- otherwise the batch is halved until the refused texts stand alone, and every other text has its answer;
+- a text that is refused alone is asked about once more, a harmless one before it: a key that expires while a batch
+  is being halved would else send all the rest of it to the dead letters.
 
-Intuition: the doorman who turns away a whole party is asked once whether he lets in anybody.
+Intuition: the doorman who turns away a whole party is asked whether he lets in anybody, and then about each guest; the
+one he turns away steps up again behind a guest he lets in.
 """
 
 from __future__ import annotations
@@ -34,22 +37,36 @@ async def answers_or_refusals(
         return []
     try:
         return list(await ask(texts))
-    except ServiceRefused as refusal:
+    except ServiceRefused:
         await ask([PROBE])
-        if len(texts) == 1:
-            return [refusal]
-        return [answer for half in _halves(texts) for answer in await _asked(ask, half)]
+        return await _one_by_one(ask, texts)
 
 
-async def _asked(
+async def _one_by_one(
     ask: Callable[[Sequence[str]], Awaitable[Iterable[Answer]]], texts: Sequence[str]
 ) -> list[Answer | ServiceRefused]:
-    try:
-        return list(await ask(texts))
-    except ServiceRefused as refusal:
-        if len(texts) == 1:
+    """Return the answers for texts that were refused together, the service having answered a harmless one since."""
+    if len(texts) == 1:
+        try:
+            return list(await ask(texts))
+        except ServiceRefused as refusal:
             return [refusal]
-        return [answer for half in _halves(texts) for answer in await _asked(ask, half)]
+    first, second = _halves(texts)
+    answers = await _of_half(ask, first)
+    if len(second) > 1 and not any(isinstance(answer, ServiceRefused) for answer in answers):
+        return answers + await _one_by_one(ask, second)  # that one was refused for something in this half
+    return answers + await _of_half(ask, second)
+
+
+async def _of_half(
+    ask: Callable[[Sequence[str]], Awaitable[Iterable[Answer]]], half: Sequence[str]
+) -> list[Answer | ServiceRefused]:
+    try:
+        return list(await ask(half))
+    except ServiceRefused:
+        if len(half) == 1:
+            await ask([PROBE])
+        return await _one_by_one(ask, half)
 
 
 def _halves(texts: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:

@@ -44,7 +44,11 @@ async def refine(
     engine = FakeEngine()
     model = PortkeyChat(model="gpt", tokens_max=900, api_key=KEY, base_url=gateway.url, timeout_s=timeout_s)
     agent.attach(engine, model=model, examples_allowed=examples_allowed)
-    events = [event_record(offset, an_event(a_version(cluster))) for offset, cluster in enumerate(clusters or (A,))]
+    versions = [
+        a_version(cluster, template=f"Translate {{{{what}}}} into {'Dutch' if cluster == B else 'French'}.")
+        for cluster in clusters or (A,)
+    ]
+    events = [event_record(offset, an_event(version)) for offset, version in enumerate(versions)]
     return await engine.run("refinement", events)
 
 
@@ -107,8 +111,7 @@ async def test_a_firewall_that_minds_one_template_does_not_hold_the_others(gatew
         asked = request["messages"][1]["content"]
         if asked == PROBE:
             return 200, completion(request, "{}")
-        first = len(gateway.requests) == 1
-        return (403, {}) if first else (200, completion(request, named(request)))
+        return (403, {}) if "French" in asked else (200, completion(request, named(request)))
 
     gateway.answer = firewall
     unit = await refine(gateway, A, B)

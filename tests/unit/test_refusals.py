@@ -60,6 +60,40 @@ async def test_a_service_that_declines_everybody_is_asked_twice_and_its_refusal_
     assert len(service.asked) == 2
 
 
+@pytest.mark.parametrize("answered", range(1, 9))
+async def test_a_service_that_begins_to_decline_everybody_while_a_batch_is_halved_is_at_fault(answered: int) -> None:
+    service = Service(["bad"])
+
+    async def ask(texts: Sequence[str]) -> list[int]:
+        if len(service.asked) >= answered:
+            service.disliked.update([PROBE, *texts])
+        return await service.ask(texts)
+
+    with pytest.raises(ServiceRefused):
+        await answers_or_refusals(ask, ["good"] * 7 + ["bad"] + ["fine"] * 8)
+
+
+@pytest.mark.parametrize("begins", range(14))
+@pytest.mark.parametrize("lasts", range(1, 12))
+async def test_no_good_text_is_refused_for_a_spell_of_declining_everybody(begins: int, lasts: int) -> None:
+    service, asked = Service(["bad"]), 0
+
+    async def ask(texts: Sequence[str]) -> list[int]:
+        nonlocal asked
+        asked += 1
+        if begins < asked <= begins + lasts:
+            raise ServiceRefused("declined")
+        return await service.ask(texts)
+
+    texts = ["good", "bad", "fine", "nice"]
+    try:
+        answers = await answers_or_refusals(ask, texts)
+    except ServiceRefused:
+        return  # held, and tried again
+    refused = [text for text, answer in zip(texts, answers, strict=True) if isinstance(answer, ServiceRefused)]
+    assert refused in ([], ["bad"])
+
+
 async def test_another_failure_passes_through() -> None:
     async def unavailable(texts: Sequence[str]) -> list[int]:
         raise ServiceUnavailable(f"no answer for {len(texts)}")
