@@ -23,7 +23,9 @@ TEMPLATE_LINES = 6
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Predictions, JSON lines.")
 @click.option("--events", type=click.Path(dir_okay=False, path_type=Path), help="Evolution events, JSON lines.")
 @click.option(
-    "--templates", type=click.Path(dir_okay=False, path_type=Path), help="Each template once, the largest first."
+    "--templates",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Each cluster's newest template, the largest first.",
 )
 @click.option("--moderate", is_flag=True, help="Reject prompts as the moderation stage would (skipped otherwise).")
 @click.option("--quiet", is_flag=True, help="No progress bar, no summary.")

@@ -39,13 +39,13 @@ async def answers_or_refusals(
         return list(await ask(texts))
     except ServiceRefused:
         await ask([PROBE])
-        return await _one_by_one(ask, texts)
+        return await _halved(ask, texts)
 
 
-async def _one_by_one(
+async def _halved(
     ask: Callable[[Sequence[str]], Awaitable[Iterable[Answer]]], texts: Sequence[str]
 ) -> list[Answer | ServiceRefused]:
-    """Return the answers for texts that were refused together, the service having answered a harmless one since."""
+    """Return the answers for texts that were refused together; for a single one, after a harmless one's answer."""
     if len(texts) == 1:
         try:
             return list(await ask(texts))
@@ -54,7 +54,7 @@ async def _one_by_one(
     first, second = _halves(texts)
     answers = await _of_half(ask, first)
     if len(second) > 1 and not any(isinstance(answer, ServiceRefused) for answer in answers):
-        return answers + await _one_by_one(ask, second)  # that one was refused for something in this half
+        return answers + await _halved(ask, second)  # that one was refused for something in this half
     return answers + await _of_half(ask, second)
 
 
@@ -66,7 +66,7 @@ async def _of_half(
     except ServiceRefused:
         if len(half) == 1:
             await ask([PROBE])
-        return await _one_by_one(ask, half)
+        return await _halved(ask, half)
 
 
 def _halves(texts: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:

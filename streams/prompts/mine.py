@@ -39,6 +39,7 @@ TENANT = "default"  # a file is one tenant's, whatever its lines say
 BATCH_PROMPTS = 256  # embedded together
 BATCH_CHARS_MAX = 1 << 20
 PROBLEMS_SHOWN_MAX = 20
+EXAMPLE_CHARS_MAX = 2_000  # of a slot's value beside a template: a document may be 256 KiB, and clusters are many
 DEFAULT_POLICY = ClusteringPolicy()
 NOT_MODERATED = Moderation(allowed=True, scores={}, moderator="none", policy_version="none")
 
@@ -63,14 +64,14 @@ class Space(Protocol):
 
 @dataclass(slots=True)
 class Mined:
-    """A cluster as the last of its prompts that its template read shows it; without a template, as none has one."""
+    """A cluster with its newest template that read one of its prompts, and the slots of the last such prompt."""
 
     cluster_id: str
     family_id: str | None
     template: str | None = None
     version: str | None = None
     prompts: int = 0
-    example: dict[str, str] = field(default_factory=dict)  # the slots of that prompt
+    example: dict[str, str] = field(default_factory=dict)  # long values are cut
 
 
 @dataclass(slots=True)
@@ -101,8 +102,9 @@ class Summary:
         self.raw += reading.raw
         mined = self.templates.setdefault(cluster_id, Mined(cluster_id, reading.family_id))
         mined.prompts += 1
-        if not reading.raw:
-            mined.template, mined.version, mined.example = reading.template, reading.version, reading.slots
+        if not reading.raw and _order_of(reading.version) >= _order_of(mined.version):
+            mined.template, mined.version = reading.template, reading.version
+            mined.example = {name: value[:EXAMPLE_CHARS_MAX] for name, value in reading.slots.items()}
 
     def bad(self, line: int, problem: str) -> None:
         self.bad_lines += 1
@@ -111,6 +113,11 @@ class Summary:
     def problem(self, line: int, problem: str) -> None:
         if len(self.problems) < PROBLEMS_SHOWN_MAX:
             self.problems.append((line, problem))
+
+
+def _order_of(version: str | None) -> tuple[int, ...]:
+    """Return what versions are ordered by; none comes before all others."""
+    return tuple(map(int, version.split("."))) if version else ()
 
 
 class Miner:

@@ -9,6 +9,9 @@ import pytest
 
 from schemas.events import EvolutionEvent, EvolutionType
 from streams.prompts.canonicalization.drift import come_in_runs
+from streams.prompts.canonicalization.evolution import AGREEING_MIN, is_worded_again
+from streams.prompts.canonicalization.slots import Sketch
+from streams.prompts.canonicalization.template import Template
 from tests.canonical import CITIES, TOPICS, dice, events, members, run
 
 PROMPTS = 600
@@ -73,6 +76,55 @@ def test_a_value_that_stays_for_a_while_is_a_slot_after_three_others_and_nothing
     assert len(found) <= 4
     assert "SLOT_ADDED" in found
     assert "SLOT_REMOVED" not in found
+
+
+@pytest.mark.parametrize("days", [4, 12], ids=["the fourth stays for good", "each day another"])
+def test_a_day_beside_another_slot_is_part_of_it_and_nobody_stays_unread(days: int) -> None:
+    chance = dice(2)
+    texts = [
+        f"Report for {NEW_YEAR + timedelta(days=min(number // A_DAY, days - 1)):%A} {chance.choice(CITIES)} of it.\n"
+        f"Tell what we know about {chance.choice(TOPICS)} in the files of the shop."
+        for number in range(12 * A_DAY)
+    ]
+    outcomes = run(members(texts))
+    versions = [event.type.value for event in events(outcomes) if event.type is not EvolutionType.DRIFT_DETECTED]
+    assert versions == ["CREATED", "UPDATED", "UPDATED", "UPDATED"]
+    unread = [number for number, outcome in enumerate(outcomes) if outcome.prompt and outcome.prompt.raw]
+    assert len(unread) <= 3 * AGREEING_MIN
+
+
+def template_of(*parts: str) -> Template:
+    return Template(parts, tuple(f"slot_{number}" for number in range(len(parts) - 1)))
+
+
+def test_a_place_is_worded_again_after_three_changes_of_it_and_not_before() -> None:
+    wordings = [template_of(f"On {day} write to ", ".") for day in ("Monday", "Tuesday", "Friday", "Sunday")]
+    elsewhere = template_of("On Friday phone ", ".")
+    assert [is_worded_again(wordings[:known], None, wordings[3]) for known in range(1, 4)] == [False, False, True]
+    assert not is_worded_again(wordings[:3], None, elsewhere)
+    assert not is_worded_again(wordings[:3], None, template_of("On Friday write to ", " and wait."))
+    opened = template_of("On ", " write to ", ".")
+    assert is_worded_again([opened], wordings[2], wordings[3])
+    assert not is_worded_again([opened], wordings[2], template_of("On ", " write to ", " by hand."))
+
+
+def test_bursts_are_told_from_values_that_come_one_by_one() -> None:
+    def seen(values: list[str]) -> Sketch:
+        sketch = Sketch()
+        for value in values:
+            sketch.add(value)
+        return sketch
+
+    chance = dice(8)
+    bursts = [CITIES[number // 20 % len(CITIES)] for number in range(200)]
+    mixed = [chance.choice(CITIES) for _ in range(200)]
+    rare = ["no" if number % 20 else "yes" for number in range(200)]
+    assert seen(bursts).comes_in_bursts(bursts[-16:])
+    assert not seen(mixed).comes_in_bursts(mixed[-16:])
+    assert not seen(rare).comes_in_bursts(rare[-16:]), "a value that most have is no burst of it"
+    assert not seen(mixed + ["Rome"] * 16).comes_in_bursts(["Rome"] * 16), "fixed for the first time"
+    assert not seen(bursts + mixed[:16]).comes_in_bursts(mixed[:16]), "no more"
+    assert not Sketch().comes_in_bursts([])
 
 
 def test_a_value_fixed_for_good_is_still_a_version() -> None:

@@ -14,8 +14,9 @@ from click.testing import CliRunner
 
 from schemas.limits import RECORD_BYTES_MAX
 from streams.cli.mine import mine
+from streams.prompts.canonicalization.logic import Reading
 from streams.prompts.canonicalization.template import fill
-from streams.prompts.mine import Miner, lines_of
+from streams.prompts.mine import EXAMPLE_CHARS_MAX, Miner, Summary, lines_of
 from tests.canonical import letters
 
 DIMENSION = 16
@@ -166,6 +167,15 @@ def test_the_templates_come_once_each_the_largest_first_on_the_screen_and_in_the
     assert [fill(row["template"], row["example"]) for row in rows] == last_texts
     places = [result.output.index(row["cluster_id"][:8]) for row in rows]
     assert places == sorted(places)
+
+
+def test_a_cluster_is_shown_with_its_newest_template_whoever_came_last() -> None:
+    summary = Summary()
+    for version, raw in (("1.9.0", False), ("1.10.0", False), ("1.9.0", False), (None, False), ("2.0.0", True)):
+        summary.read("c", Reading(f"{{{{x}}}} of {version}", {"x": "y" * 9_000}, version, None, raw))
+    (found,) = summary.largest()
+    assert (found.prompts, found.version, found.template) == (5, "1.10.0", "{{x}} of 1.10.0")
+    assert len(found.example["x"]) == EXAMPLE_CHARS_MAX
 
 
 def test_a_line_longer_than_any_record_is_a_bad_line_that_is_never_held_whole(tmp_path: Path) -> None:

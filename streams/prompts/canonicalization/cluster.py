@@ -106,6 +106,7 @@ class ClusterState:
     drifts: int = 0  # told since the newest version
     succeeded_by: str | None = None
     split_from: str | None = None  # the cluster this one was part of
+    varied: Template | None = None  # the wording that the newest version let vary, where that was worded anew for long
     loosened: bool = False  # members left: what only they kept apart may be one
     pool: dict[int, Sample] = field(default_factory=dict)
     pool_chars: int = 0  # of all texts in it; follows from them, never stored
@@ -229,9 +230,9 @@ class ClusterState:
             instead_of: so many of the newest versions were mistakes about the same prompts: none is read with them.
         """
         self.template = template
-        kept = self.versions[: len(self.versions) - instead_of]
+        kept = self.versions[: max(0, len(self.versions) - instead_of)]
         self.versions = [*kept[1 - HISTORY_MAX :], self._version(number, template)]
-        self.loosened = False
+        self.loosened, self.varied = False, None
         self.sketches = [Sketch() for _ in range(template.slots)]
         reads = {place: self.read(sample.text) for place, sample in self.pool.items()}
         for place, read in reads.items():
@@ -271,7 +272,7 @@ class ClusterState:
         for sample in other.samples():
             reading = self.read(sample.text).reading if self.versions else CURRENT
             self.keep(Sample(sample.prompt_id, sample.text, sample.meaning, reading, sample.arrived), recent=False)
-        self.strange += sum(sample.reading == STRANGE for sample in self.odds())
+            self.strange += reading == STRANGE
         self.learn_at = self.members + 1
 
 

@@ -120,6 +120,8 @@ def _meaning_moved(base: Sequence[Sample], newest: Sequence[Sample], clear_from:
     known = [sample.meaning // MEANING_STEP for sample in base if sample.meaning != MEANING_UNKNOWN]
     if len(known) < BASE_VALUES_MIN:
         return None
+    if any(sample.meaning == MEANING_UNKNOWN for sample in newest):
+        return None  # the cluster was small again when they came
     nearness = np.array([*known, *(sample.meaning // MEANING_STEP for sample in newest)], dtype=np.float64)
     before, after = nearness[: len(known)], nearness[len(known) :]
     # The centre follows its members, so coming nearer is its doing; only falling behind is theirs.

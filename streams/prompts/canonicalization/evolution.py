@@ -8,6 +8,9 @@ Pure. Three signs, each looked for in the newest members of a cluster:
   succession  A new cluster resembles an elder one that fell silent when it came up (`is_overdue`): the new wording
               was too different to land in the same cluster, but it is the next version all the same.
   drift       The template stands, the values of a slot come from elsewhere (`drift.py`).
+
+What looks like new wording and is none: another number; a place that one version after the other worded anew
+(`is_worded_again`), which holds a value, as the date of today; a word that values share which come in bursts.
 """
 
 from __future__ import annotations
@@ -103,11 +106,21 @@ def is_same(one: Template, other: Template) -> bool:
     return not compare(one, other).gained and not compare(other, one).gained
 
 
-def is_worded_again(versions: Sequence[Template], proposed: Template) -> bool:
-    """Tell whether the last versions all changed one place, and this one would again: what stands there is a value."""
-    chained = [*versions[-AGAIN_MIN:], proposed]
+def is_worded_again(versions: Sequence[Template], varied: Template | None, proposed: Template) -> bool:
+    """Tell whether the last versions all changed one place, and this one would again: what stands there is a value.
+
+    Args:
+        varied: a wording of the place that the newest version lets vary for that reason.
+    """
+    if varied is not None and _change_one_place([varied, versions[-1], proposed]):
+        return True
+    return len(versions) >= AGAIN_MIN and _change_one_place([*versions[-AGAIN_MIN:], proposed])
+
+
+def _change_one_place(chained: Sequence[Template]) -> bool:
+    """Tell whether each of some templates differs from the one before at the same place."""
     places = [_changed_place(_words(before), _words(after)) for before, after in pairwise(chained)]
-    if len(places) < AGAIN_MIN or not all(places):
+    if not all(places):
         return False
     return all(
         one and other and one[1].start < other[0].stop and other[0].start < one[1].stop
@@ -116,7 +129,10 @@ def is_worded_again(versions: Sequence[Template], proposed: Template) -> bool:
 
 
 def _changed_place(old: list[str], new: list[str]) -> tuple[range, range] | None:
-    """Return the one stretch of words in which two templates differ, in each of them; None if most of it stayed."""
+    """Return the one stretch of words in which two templates differ, in each of them.
+
+    None if most of it stayed, or if the words of one of them are all in the other, and no slot stands beside.
+    """
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
     changed = [(a, b, c, d) for kind, a, b, c, d in matcher.get_opcodes() if kind != "equal"]
     if not changed:
@@ -190,9 +206,11 @@ def sharing_new_words(
     First all of the last few, if they share one; then so many of the newest as do: while a new wording is rolled out,
     members of the old one still come in between. Where values come in bursts, those that share one are no witnesses.
     """
+    rows = [(text, values) for text in newest if (values := current.parse(text)) is not None]
+    columns = zip(*(values for _, values in rows), strict=True)
     held = [
         [] if sketch.comes_in_bursts(values) else [_words_of(value) for value in values]
-        for values, sketch in zip(_columns(current, newest), sketches, strict=False)
+        for values, sketch in zip(columns, sketches, strict=False)
     ]
     frequent = [
         {
@@ -205,7 +223,7 @@ def sharing_new_words(
     if not any(frequent):
         return
     before = _columns(current, earlier)
-    for window, few in ((AGREEING_MIN, True), (len(newest), False)):
+    for window, few in ((AGREEING_MIN, True), (len(rows), False)):
         best: tuple[int, str, int] | None = None
         for slot, counts in enumerate(frequent):
             if not counts:
@@ -222,8 +240,8 @@ def sharing_new_words(
         if best is None:
             continue
         _, word, slot = best
-        recent = list(zip(newest, held[slot], strict=True))[-window:]
-        yield [text for text, words in recent if word in words]
+        recent = list(zip(rows, held[slot], strict=True))[-window:]
+        yield [text for (text, _), words in recent if word in words]
 
 
 def _words_of(value: str) -> set[str]:

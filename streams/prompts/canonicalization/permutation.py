@@ -45,7 +45,7 @@ def sums_of(matrices: Whole) -> Iterator[Sums]:
 
 
 def moments(alike: Sums, weights: Sums) -> tuple[int, int]:
-    """Return mean and standard deviation of the statistic over all orders."""
+    """Return mean and standard deviation of the statistic over all orders of at least four things."""
     pairs = alike.things * (alike.things - 1)
     threes = pairs * (alike.things - 2)
     mean = alike.total * weights.total // pairs

@@ -25,7 +25,7 @@ from streams.prompts.canonicalization.families import Family
 from streams.prompts.canonicalization.slots import Sketch
 from streams.prompts.canonicalization.template import Template
 
-FORMAT = 3
+FORMAT = 4
 TEMPLATES, FAMILIES = "templates", "families"
 TABLES = (TEMPLATES, FAMILIES)
 _PLAIN_FIELDS = """
@@ -50,6 +50,7 @@ def head_of(state: ClusterState) -> bytes:
             "format": FORMAT,
             **plain,
             "template": _template_out(state.template),
+            "varied": _template_out(state.varied),
             "versions": [[version.number, _template_out(version.template)] for version in state.versions],
             "sketches": [
                 [s.seen, s.empty, s.lengths, s.hashes, list(s.top.items()), s.changes, s.newest] for s in state.sketches
@@ -64,6 +65,7 @@ def head_from(row: bytes) -> ClusterState:
         raise StateIncompatible("reading a row of `templates`: written in another format", hint="promptloom rebuild")
     state = ClusterState(**{name: fields[name] for name in PLAIN_FIELDS})
     state.template = _template_in(fields["template"])
+    state.varied = _template_in(fields["varied"])
     state.versions = [
         Version(number, _template_of(template), ids.template_id(state.cluster_id, number))
         for number, template in fields["versions"]

@@ -77,8 +77,8 @@ def _about_strangers(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent
         proposed = proposal(current, earlier, some)
         if proposed is None or not (difference := compare(current, proposed)).is_change:
             continue
-        if is_worded_again(state.templates(), proposed):
-            return _let_vary(tenant, state)
+        if is_worded_again(state.templates(), state.varied, proposed) and (told := _let_vary(tenant, state)):
+            return told
         if dominant:
             return _new_version(tenant, state, proposed, some, "wording", "agree on another wording")
         if len(texts) < SIDE_BY_SIDE_MIN:
@@ -106,8 +106,10 @@ def _about_stragglers(tenant: Tenant, state: ClusterState) -> list[EvolutionEven
     texts = [sample.text for sample in newest[-run:]]
     for version in reversed(state.versions[:-1]):
         if all(version.template.parse(text) is not None for text in texts):
-            if is_worded_again(state.templates(), version.template):
-                return _let_vary(tenant, state)
+            if is_worded_again(state.templates(), state.varied, version.template) and (
+                told := _let_vary(tenant, state)
+            ):
+                return told
             finding = f"went back to the wording of version {version.number}"
             details = {"restores_version": version.number}
             return _new_version(tenant, state, version.template, texts, "rollback", finding, details)
@@ -115,13 +117,17 @@ def _about_stragglers(tenant: Tenant, state: ClusterState) -> list[EvolutionEven
 
 
 def _let_vary(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
-    """Make a slot of the place that one version after the other worded anew."""
+    """Make the place that one version after the other worded anew a slot, or part of the slot beside it."""
     texts = [sample.text for sample in state.samples()]
     learnt = learn(texts)
-    if learnt.slots <= state.versions[-1].template.slots or any(learnt.parse(text) is None for text in texts):
+    opened = learnt.slots > 0 and learnt.constant_chars() < state.versions[-1].template.constant_chars()
+    if not opened or any(learnt.parse(text) is None for text in texts):
         return []
+    wording = state.versions[-1].template
     finding = "show that what was worded anew again and again is a value"
-    return _new_version(tenant, state, learnt, texts, "refinement", finding, instead_of=AGAIN_MIN)
+    told = _new_version(tenant, state, learnt, texts, "refinement", finding, instead_of=AGAIN_MIN)
+    state.varied = wording
+    return told
 
 
 def refine(state: ClusterState) -> None:
@@ -159,10 +165,9 @@ def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
     current = state.versions[-1].template
     if state.loosened or any(sketch.seen >= KEPT_APART_MIN and sketch.distinct() == 1 for sketch in state.sketches):
         tightened = tighten(state)
-        if tightened is None or is_worded_again(state.templates(), tightened):
-            return []  # that was work enough for one prompt
-        texts = [sample.text for sample in state.samples()]
-        return _new_version(tenant, state, tightened, texts, "refinement", "show that a part never varied")
+        if tightened is not None and not is_worded_again(state.templates(), state.varied, tightened):
+            texts = [sample.text for sample in state.samples()]
+            return _new_version(tenant, state, tightened, texts, "refinement", "show that a part never varied")
     newest = [sample.text for sample in state.recents() if sample.reading == CURRENT]
     base = [sample.text for sample in state.bases()]
     if len(newest) >= AGREEING_MIN and len(base) >= AGREEING_MIN:
@@ -170,7 +175,7 @@ def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
             proposed = proposal(current, base, agreeing)
             if proposed is None or not compare(current, proposed).wording or not adds_wording(current, proposed):
                 continue
-            if is_worded_again(state.templates(), proposed):
+            if is_worded_again(state.templates(), state.varied, proposed):
                 continue
             # That some of the newest hold one value of a slot is a burst of it; only all of them have fixed it.
             if agreeing == newest[-len(agreeing) :] or proposed.slots >= current.slots:
