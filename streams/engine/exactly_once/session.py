@@ -91,8 +91,9 @@ class Session:
         """Take the next batch of the partition; one that does not join is a doubt."""
         try:
             self._inbox.push(batch)
-            self._unreadable = ""
-            if batch.fault is not None:
+            if batch.fault is None:
+                self._unreadable = ""
+            else:
                 self._hold(batch.fault)
         except Exception as error:  # noqa: BLE001  a gap, and whatever else
             self._start_over(error)
@@ -140,11 +141,14 @@ class Session:
         """Fetch nothing for a while: what comes next cannot be read, and nobody but its operator may leave it out."""
         self._fetch_again_at = time.monotonic() + UNREADABLE_RETRY_S
         topic = self.stage.topic
-        self._unreadable = (
+        reason = (
             f"{topic}-{self._partition} cannot be read at offset {fault.at} ({fault.error}): mend it, or, to go on "
             f"without it, stop all workers, set the offset of group {self._around.group} to {fault.after}, and restart"
         )
-        log.error("partition held", extra={"place": self.place, "reason": self._unreadable})
+        if reason == self._unreadable:
+            return  # said and counted when it came up
+        self._unreadable = reason
+        log.error("partition held", extra={"place": self.place, "reason": reason})
         self._around.observer.failed(self.stage.name, fault.error)
 
     def _start_over(self, error: Exception) -> None:
