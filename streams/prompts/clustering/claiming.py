@@ -12,7 +12,9 @@ from streams.prompts.clustering.match import Candidate, explains_better, match
 from streams.prompts.clustering.moves import Moves
 from streams.prompts.clustering.sketch import anchors
 
-CLAIMS_MAX = 256  # prompts looked at in one go, those that hold the most constants; the others have their turn later
+# Prompts looked at in one go: those that hold the most constants, and members of rivals as if they held them all. Of
+# equals the oldest come first; the others have their turn later.
+CLAIMS_MAX = 256
 RIVAL_PERCENT = 60  # of a cluster's constants: sharing so many makes its members worth a look
 
 

@@ -25,7 +25,7 @@ def merge(moves: Moves, cluster: Cluster) -> None:
     """Merge a cluster with one that differs only in the values of slots."""
     state, policy = moves.state, moves.state.policy
     votes = state.overlaps(cluster.signature)
-    del votes[cluster.ordinal]
+    votes.pop(cluster.ordinal, None)
     nearest = sorted(votes, key=lambda ordinal: (-votes[ordinal], ordinal))[:NEIGHBOURS_MAX]
     for ordinal in nearest:
         other = state.clusters[ordinal]

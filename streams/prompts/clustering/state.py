@@ -68,7 +68,7 @@ class SortedIndex:
         lone = [held for held in found if isinstance(held, int)]
         if postings_max is not None:
             lists = [held for held in lists if len(held) <= postings_max]
-        return Counter(chain(lone, *lists))
+        return dict(Counter(chain(lone, *lists)))  # a Counter would add where its reader replaces
 
     def holders(self, shingles: Iterable[int], newest: int) -> tuple[dict[int, list[int]], dict[int, int]]:
         """Return of the shingles that several hold the `newest` holders, and of those that one holds this one."""
