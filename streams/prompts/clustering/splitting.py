@@ -19,7 +19,7 @@ from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.layout import SEAM, Layout, gaps, lay
 from streams.prompts.clustering.moves import Moves, constants
 from streams.prompts.clustering.sketch import STARTS
-from streams.prompts.clustering.values import WORD_FILL_MAX, are_values
+from streams.prompts.clustering.values import are_values
 
 SPLIT_MEMBERS_MIN = 6
 SAME_GROUP_PERCENT = 80  # of the members of two shingles that must be the same for one group
@@ -28,6 +28,8 @@ COMPLETE_PERCENT = 95  # of the members that wordings of one place must cover
 WORDING_CONSTANTS_MIN = 4  # shingles that two other words make
 WORDINGS_MOST = 4  # templates of equal use that a cluster is taken apart into by what comes together
 MEMBERS_PER_WORDING = 5  # on average: fewer, and the place is a slot
+# Of a last sentence. Four words and a mark make one less, and values end so too: "Thanks for your help."
+CLOSING_SHINGLES_MIN = 6
 
 
 _Group = tuple[int, frozenset[int]]  # members (a bit mask over the sample), and the shingles that just these hold
@@ -178,7 +180,7 @@ def _parts(moves: Moves, signature: frozenset[int], sample: list[Kept], groups: 
 def _closes(kept: Kept, group: frozenset[int], signature: frozenset[int]) -> bool:
     """Tell whether a group ends a prompt, after a value, by more than a turn of phrase."""
     filled = gaps(kept.prompt.text, group, signature, kept.shingles)
-    return any(gap.closes and gap.own > WORD_FILL_MAX for gap in filled)
+    return any(gap.closes and gap.own >= CLOSING_SHINGLES_MIN for gap in filled)
 
 
 def _groups(sample: list[Kept], signature: frozenset[int], members_min: int) -> list[_Group]:
