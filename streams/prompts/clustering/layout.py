@@ -7,6 +7,7 @@ between constants; wording brings constants of its own beside text that still va
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import IntEnum
@@ -124,7 +125,7 @@ def _gap(places: Places, changed: list[int], group: AbstractSet[int]) -> list[Ga
     return [Gap(_before(tokens, start), after, own, max(lead, tail), content, counted, closes)]
 
 
-def _before(tokens: list[str], start: int) -> list[str]:
+def _before(tokens: Sequence[str], start: int) -> list[str]:
     """Return the token that a stretch follows, with the marks before it where it is one: values may begin alike."""
     before: list[str] = []
     for token in reversed(tokens[max(0, start - MARKS_MAX + 1) : start + 1] if start else []):

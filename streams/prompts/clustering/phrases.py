@@ -51,7 +51,7 @@ def _runs_on(kept: Kept, constants: AbstractSet[int], distinctive: bool) -> bool
     return 100 * running >= RUNS_ON_PERCENT * len(tokens)
 
 
-def _crosses(stretch: list[str], distinctive: bool) -> bool:
+def _crosses(stretch: Sequence[str], distinctive: bool) -> bool:
     """Tell whether a sentence ends in a stretch and another follows, before a mark ends the first value.
 
     A line break ends a value too, if the constants say anything by themselves.

@@ -69,8 +69,8 @@ class Sketch(NamedTuple):
 class Places(NamedTuple):
     """The tokens of a text, and of each the shingle it is the middle of."""
 
-    tokens: list[str]
-    shingles: list[int]
+    tokens: tuple[str, ...]
+    shingles: tuple[int, ...]
 
 
 class _TokenIdentities(dict[str, bytes]):
@@ -122,7 +122,7 @@ def located(text: str) -> Places:
 
 def _locate(text: str) -> Places:
     parts = _parts(text)
-    return Places(parts, _marked(_mix(_identities(parts))))
+    return Places(tuple(parts), tuple(_marked(_mix(_identities(parts)))))
 
 
 _located = lru_cache(LOCATED_TEXTS_MAX)(_locate)
