@@ -6,7 +6,8 @@ some 500 characters, in two streams:
                are repaired again and again, and most templates are not announced yet
     settled    over templates (at most `SETTLED_TEMPLATES_MAX` of them) that had `SETTLED_MEMBERS` prompts before: what
                a service does most of the time. The other clusters are still there, and still to be told apart from
-What comes before a stream is not measured. Time is the thread's own CPU time, so that a busy machine counts less. It is
+What comes before a stream is not measured, nor is writing rows: they are taken all along, so that no change stays in
+memory. Time is the thread's own CPU time, so that a busy machine counts less. It is
 also told as a ratio to two yardsticks of the same run: Drain3, and a plain cosine scan over as many centroids, which is
 the least that grouping by meaning does.
 """
@@ -24,22 +25,19 @@ import click
 import numpy as np
 from drain3 import TemplateMiner
 from drain3.template_miner_config import TemplateMinerConfig
-from numpy.typing import NDArray
 
-from schemas.prompts import Moderation, Prompt
+from infra.bench.generated import DIMENSION, NOT_MODERATED, TENANT, UNIT_PROMPTS, Vector, prompt_of
+from schemas.prompts import Prompt
 from streams.prompts.canonicalization import logic as canonicalization
 from streams.prompts.clustering import logic as clustering
 from streams.prompts.clustering.policy import Policy
 
-DIMENSION = 256
 FOUNDING_PROMPTS = 4  # of each template, before anything is measured
 # A cluster has stopped learning by then, its template is announced, and it is repaired when it has grown by a third.
 SETTLED_MEMBERS = 96
 SETTLED_TEMPLATES_MAX = 1_000  # 100,000 templates with as many prompts each would take hours
 PAUSE_MS = 20
 VOCABULARY = 20_000
-NOT_MODERATED = Moderation(allowed=True, scores={}, moderator="none", policy_version="none")
-Vector = NDArray[np.float32]
 Item = TypeVar("Item")
 
 
@@ -78,17 +76,7 @@ class Traffic:
         self._sent += 1
         text = " ".join(f"{part} {self._sentence(4, 18)}" for part in self._templates[number])
         vector = self._centres[number] + self._noise[self._sent % len(self._noise)]
-        prompt = Prompt(
-            prompt_id=f"p{self._sent}",
-            tenant="bench",
-            text=text,
-            source="bench",
-            created_at_ms=1_700_000_000_000 + self._sent,
-            received_at_ms=1_700_000_000_000 + self._sent,
-            partition=0,
-            offset=self._sent,
-        )
-        return prompt, vector / np.linalg.norm(vector)
+        return prompt_of(self._sent, text), vector / np.linalg.norm(vector)
 
     def _word(self) -> str:
         syllables = range(self._chance.randint(1, 4))
@@ -122,22 +110,23 @@ class Mining:
     """Both engines of one tenant."""
 
     def __init__(self) -> None:
-        self._grouping = clustering.Clustering("bench", Policy(), "bench", DIMENSION)
-        self._templates = canonicalization.Canonicalization("bench", canonicalization.Policy())
+        self._grouping = clustering.Clustering(TENANT, Policy(), "generated", DIMENSION)
+        self._templates = canonicalization.Canonicalization(TENANT, canonicalization.Policy())
 
     def feed(self, prompts: Iterable[tuple[Prompt, Vector]]) -> None:
-        """Mine prompts unmeasured, and regard what changed as written."""
-        for prompt, vector in prompts:
+        """Mine prompts unmeasured."""
+        for number, (prompt, vector) in enumerate(prompts, 1):
             for step in self._grouping.add(prompt, NOT_MODERATED, vector):
                 self._templates.apply(step)
-        self._grouping.dirty()
-        self._templates.dirty()
+            if number % UNIT_PROMPTS == 0:
+                self._take_rows()
+        self._take_rows()
 
     def measured(self, prompts: Iterable[tuple[Prompt, Vector]]) -> list[Line]:
         one, other, both = Line("clustering"), Line("canonicalization"), Line("both together")
         gc.collect()
         gc.freeze()  # what was built so far is not searched for garbage, as in a worker that has started
-        for prompt, vector in prompts:
+        for number, (prompt, vector) in enumerate(prompts, 1):
             start = time.thread_time()
             steps = self._grouping.add(prompt, NOT_MODERATED, vector)
             between = time.thread_time()
@@ -147,8 +136,15 @@ class Mining:
             one.seconds.append(between - start)
             other.seconds.append(end - between)
             both.seconds.append(end - start)
+            if number % UNIT_PROMPTS == 0:
+                self._take_rows()
         gc.unfreeze()
         return [one, other, both]
+
+    def _take_rows(self) -> None:
+        """Regard what changed as written, as at the end of a unit."""
+        self._grouping.dirty()
+        self._templates.dirty()
 
 
 def measure(clusters: int, prompts: int) -> Iterator[tuple[str, list[Line]]]:
