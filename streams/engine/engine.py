@@ -210,6 +210,7 @@ class Engine:
                 await partition_counts(self._connection, [])  # fails fast, and can be cancelled
                 if prepare is not None:
                     await prepare()
+                await partition_counts(self._connection, self._topics)  # a broker that starts may not know them yet
             except ServiceRefused:
                 raise
             except ServiceError as error:
@@ -244,6 +245,11 @@ class Engine:
         self._fatal = self._fatal or error
         self._stopping.set()
 
+    @property
+    def _topics(self) -> list[str]:
+        """The topics that must have as many partitions as the engine."""
+        return [*self._stages, *(table.changelog for table in self._tables.values())]
+
     async def _open_store(self) -> Store:
         if self._settings.store == "memory":
             return NoStore()
@@ -255,9 +261,8 @@ class Engine:
             raise SettingsInvalid(
                 f"keeping state in RocksDB (engine.store): {error}", hint="install the extra `rocksdb`, or use memory"
             ) from error
-        topics = [*self._stages, *(table.changelog for table in self._tables.values())]
         # Positions mean something only in the topics they were noted for.
-        lives = await identity(self._connection, topics)
+        lives = await identity(self._connection, self._topics)
         store = RocksStore(self._state_folder / self._settings.app_id, lives)
         await store.open()
         return store
@@ -281,7 +286,7 @@ class Engine:
         Raises:
             SettingsInvalid: names everything that is missing or does not fit.
         """
-        wanted = [*self._stages, *(table.changelog for table in self._tables.values())]
+        wanted = self._topics
         counts = await partition_counts(self._connection, [*wanted, self._dead_letters])
         problems = [
             f"table {table.name} belongs to {table.owner}, which no stage reads"
