@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,15 +14,19 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.util import calc_crc32c
+from confluent_kafka import Producer
 
 from infra.embedded import start
-from streams.engine.exactly_once.careful import parse
+from streams.engine.exactly_once.careful import parse, read_carefully
+from streams.engine.limits import CAREFUL_BYTES_MAX
 from streams.settings import load
 from tests.kafka.chain import KEYS, PARTITIONS, Chain, until
 
 pytestmark = pytest.mark.kafka
 
 ODD = b"caf\xe9"  # as a producer in a language without Unicode strings may name a header
+LENGTH_AT = 8
+LAST_DELTA_AT = 23
 CHECKSUM_AT = 17  # in a batch; it is of all that follows
 
 
@@ -56,7 +61,9 @@ async def produce_odd(chain: Chain, value: bytes, key: str) -> None:
         await client.close()
 
 
-async def test_a_header_name_that_is_not_utf_8_costs_nothing(chain: Chain) -> None:
+async def test_a_header_name_that_is_not_utf_8_costs_nothing_and_is_told_once(
+    chain: Chain, caplog: pytest.LogCaptureFixture
+) -> None:
     engine = chain.engine()
     chain.create_topics(engine)
     await asyncio.to_thread(chain.produce, range(100))
@@ -70,6 +77,27 @@ async def test_a_header_name_that_is_not_utf_8_costs_nothing(chain: Chain) -> No
         assert engine.reasons() == {}
     headers = dict(letters[0].headers() or [])
     assert (letters[0].value(), headers[r"caf\xe9"]) == (b"no JSON", b"\xff")
+    (told,) = [record for record in caplog.records if record.message.startswith("records are read carefully")]
+    assert told.levelno == logging.WARNING
+    assert "UnicodeDecodeError: 'utf-8' codec" in vars(told)["error"]
+
+
+async def test_a_partition_that_lies_far_behind_leaves_room_for_the_others(chain: Chain) -> None:
+    chain.create_topics(chain.engine())
+    producer = Producer({"bootstrap.servers": chain.bootstrap})
+    for number in range(PARTITIONS):
+        for _ in range(3):
+            producer.produce(chain.topic("in"), bytes(CAREFUL_BYTES_MAX // 2), partition=number)
+        producer.flush()
+    client = AIOKafkaClient(bootstrap_servers=chain.bootstrap)
+    await client.bootstrap()
+    await client.set_topics([chain.topic("in")])
+    try:
+        positions = {TopicPartition(chain.topic("in"), number): 0 for number in range(PARTITIONS)}
+        found = await read_carefully(client, positions)
+    finally:
+        await client.close()
+    assert {partition: bool(of.records) for partition, of in found.items()} == dict.fromkeys(positions, True)
 
 
 async def test_a_broken_batch_holds_its_partition_says_where_and_is_read_once_it_is_whole(
@@ -105,12 +133,33 @@ def test_what_stands_before_a_broken_batch_is_returned_and_the_fault_names_its_e
     good, broken = (bytearray(builder._build()) for builder in builders)
     broken[7] = 2  # the offset of its first record
     broken[-1] ^= 1
-    found = parse(TopicPartition("t", 0), 0, bytes(good + broken))
+    found = parse(TopicPartition("t", 0), 0, bytes(good + broken), 9)
     assert ([record.value for record in found.records], found.end) == ([b"0", b"1"], 2)
     assert found.fault is not None
     assert (found.fault.at, found.fault.after) == (2, 4)
-    cut = parse(TopicPartition("t", 0), 1, bytes(good + broken[:-3]))
+    cut = parse(TopicPartition("t", 0), 1, bytes(good + broken[:-3]), 9)
     assert ([record.value for record in cut.records], cut.end, cut.fault) == ([b"1"], 2, None)
+
+
+@pytest.mark.parametrize("length", [1_000, 10, 0, -1, -12, -40, 2**31 - 1, -(2**31)])
+def test_a_batch_whose_length_is_broken_is_a_fault(length: int) -> None:
+    builder = BatchBuilder(1_000, 0)
+    builder.append(timestamp=1, key=None, value=b"1", headers=[])
+    batch = bytearray(builder._build())
+    batch[LENGTH_AT : LENGTH_AT + 4] = length.to_bytes(4, signed=True)
+    found = parse(TopicPartition("t", 0), 0, bytes(batch), 9)
+    assert found.fault is not None
+    assert (found.records, found.fault.at, found.fault.after) == ([], 0, 1)
+
+
+def test_a_broken_batch_never_ends_behind_its_partition() -> None:
+    builder = BatchBuilder(1_000, 0)
+    builder.append(timestamp=1, key=None, value=b"1", headers=[])
+    batch = bytearray(builder._build())
+    batch[LAST_DELTA_AT] = 1  # the last of its records is said to be 2**24 further
+    found = parse(TopicPartition("t", 0), 0, bytes(batch), 9)
+    assert found.fault is not None
+    assert found.fault.after == 9
 
 
 def flip_last_bit(file: Path) -> None:

@@ -12,7 +12,6 @@ are transcribed; at a hole the person stops, and says where.
 from __future__ import annotations
 
 import struct
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.errors import CorruptRecordException
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
@@ -51,27 +51,24 @@ async def read_carefully(
     Raises:
         KafkaError: a broker does not answer.
     """
-    by_leader: defaultdict[Any, defaultdict[str, list[tuple[int, int, int]]]] = defaultdict(lambda: defaultdict(list))
-    for partition, position in positions.items():
-        wanted = (partition.partition, position, CAREFUL_BYTES_MAX)
-        by_leader[client.cluster.leader_for_partition(partition)][partition.topic].append(wanted)
     found: dict[TopicPartition, Found] = {}
-    for leader, topics in by_leader.items():
+    for partition, position in positions.items():
+        leader = client.cluster.leader_for_partition(partition)
         if leader in (None, -1):
             continue
-        request = FetchRequest(0, 0, CAREFUL_BYTES_MAX, READ_COMMITTED, list(topics.items()))
-        answer = await client.send(leader, request)
-        for topic, partitions in answer.topics:
-            for number, error, _, *more in partitions:
-                partition = TopicPartition(topic, number)
-                if not error:
-                    aborted = more[2] if answer.API_VERSION >= REPLICAS_SINCE else more[-2]
-                    found[partition] = parse(partition, positions[partition], more[-1], aborted)
+        # One partition a request: a backlog of one takes no room from the others, and of the partition that comes first
+        # a broker answers the first batch whole, however large it is. One that is not whole is broken.
+        wanted = [(partition.topic, [(partition.partition, position, CAREFUL_BYTES_MAX)])]
+        answer = await client.send(leader, FetchRequest(0, 0, CAREFUL_BYTES_MAX, READ_COMMITTED, wanted))
+        ((_, ((_, error, end, *more),)),) = answer.topics
+        if not error:
+            aborted = more[2] if answer.API_VERSION >= REPLICAS_SINCE else more[-2]
+            found[partition] = parse(partition, position, more[-1], end, aborted)
     return found
 
 
-def parse(partition: TopicPartition, position: int, data: bytes, aborted: Any = ()) -> Found:
-    """Return the records in the bytes of a fetch, up to the first that cannot be read."""
+def parse(partition: TopicPartition, position: int, data: bytes, end: int, aborted: Any = ()) -> Found:
+    """Return the records in the bytes of a fetch, up to the first that cannot be read; `end` is the partition's."""
     batches = _Batches(data)
     parsed = PartitionRecords(partition, batches, aborted, position, None, None, True, READ_COMMITTED)
     records: list[Any] = []
@@ -83,7 +80,8 @@ def parse(partition: TopicPartition, position: int, data: bytes, aborted: Any = 
                 break
     except Exception as error:  # noqa: BLE001  a parser of broken bytes may raise anything
         at = parsed.next_fetch_offset
-        fault = Fault(at, max(at + 1, batches.end), type(error).__name__)
+        # What a broken batch says of its own end may be broken as well; it lies within the partition in any case.
+        fault = Fault(at, max(at + 1, min(batches.end, end)), type(error).__name__)
     return Found(records, parsed.next_fetch_offset, fault)
 
 
@@ -93,14 +91,16 @@ class _Batches:
     def __init__(self, data: bytes) -> None:
         self.end = 0  # the offset after the batch that was taken last
         self._left = memoryview(data)
+        self._begun = False
 
     def has_next(self) -> bool:
-        if len(self._left) < HEAD.size:
-            return False
-        _, length, _ = HEAD.unpack_from(self._left)
-        return bool(LENGTH_ENDS + length <= len(self._left))
+        whole = len(self._left) >= HEAD.size and LENGTH_ENDS + HEAD.unpack_from(self._left)[1] <= len(self._left)
+        if self._left and not (whole or self._begun):
+            raise CorruptRecordException("the length of a batch is broken")
+        return whole
 
     def next_batch(self) -> Any:
+        self._begun = True
         first, length, version = HEAD.unpack_from(self._left)
         data = self._left[: LENGTH_ENDS + length]
         self._left = self._left[len(data) :]

@@ -24,6 +24,7 @@ from aiokafka.errors import (
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
+    RecordTooLargeError,
     UnsupportedCodecError,
 )
 from faust.transport.drivers import aiokafka as driver
@@ -42,7 +43,9 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.02  # between two looks when no partition may be fetched
 NOWHERE = -1  # no position
-UNREADABLE = (CorruptRecordException, UnsupportedCodecError)  # errors of records; others are of the broker
+# Errors of records; others are of the broker. Too large is what a batch looks like whose length is broken: the broker
+# answers the first batch of a partition whole, or not at all.
+UNREADABLE = (CorruptRecordException, RecordTooLargeError, UnsupportedCodecError)
 
 
 class BatchMessage(ConsumerMessage):
@@ -63,6 +66,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._epoch = -1
         self._cursor: dict[TopicPartition, int] = {}
         self._turn: asyncio.Lock | None = None
+        self._slow_for: set[str] = set()  # the kinds of errors after which records were read carefully
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         app = cast("EngineApp", transport.app)
@@ -128,7 +132,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 except Exception as error:  # whatever a parser raises
                     if isinstance(error, KafkaError) and not isinstance(error, UNREADABLE):
                         raise
-                    log.info("records are read carefully", extra={"error": type(error).__name__})
+                    self._tell_slow(error)
                     return await self._fetch_carefully(consumer, assignment, partitions)
             if not assignment.active:
                 return []  # a rebalance came between; these records are read again
@@ -139,6 +143,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 if (end := assignment.state_value(partition)._position) is not None  # noqa: SLF001
                 and end != self._cursor.get(partition)
             ]
+
+    def _tell_slow(self, error: Exception) -> None:
+        """Say once for each kind of error that it makes reading slow: it may be ours, and comes with every fetch."""
+        kind = type(error).__name__
+        level = logging.DEBUG if kind in self._slow_for else logging.WARNING
+        self._slow_for.add(kind)
+        # Not its `repr`: that of a decoding error holds the bytes.
+        log.log(level, "records are read carefully, which is slow", extra={"error": f"{kind}: {error}"})
 
     async def _fetch_carefully(
         self, consumer: aiokafka.AIOKafkaConsumer, assignment: Any, partitions: Collection[TopicPartition]
