@@ -156,6 +156,7 @@ class DeadLetterBox:
         """
         outcome = outcome or Replayed()
         if dry_run:
+            self._refuse_hidden_marks()
             for _ in islice(self._due(filters, self._partitions(), self.marks(), outcome), limit):
                 outcome.sent += 1
             return outcome
@@ -178,13 +179,16 @@ class DeadLetterBox:
         Raises:
             ServiceUnavailable: there is one.
         """
+        if topics.DEAD_LETTERS_REPLAYED.name not in self._partitions():
+            return
         admin = AdminClient(dict(self._kafka))
         marks = TopicPartition(topics.DEAD_LETTERS_REPLAYED.name, 0)
 
         def end(isolation: IsolationLevel) -> int:
             latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
             (asked,) = admin.list_offsets({marks: latest}, isolation_level=isolation).values()
-            return int(asked.result(ANSWER_TIMEOUT_S).offset)
+            with _explained("looking where the marks end", self._kafka):
+                return int(asked.result(ANSWER_TIMEOUT_S).offset)
 
         deadline = time.monotonic() + SETTLE_SECONDS_MAX
         while (readable := end(IsolationLevel.READ_COMMITTED)) < end(IsolationLevel.READ_UNCOMMITTED):
@@ -324,6 +328,11 @@ def _headers(message: Message) -> Headers:
 def _explained(doing: str, kafka: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
+    except TimeoutError as error:
+        raise ServiceUnavailable(
+            f"{doing} at {kafka['bootstrap.servers']}: no answer within {ANSWER_TIMEOUT_S:g} s",
+            hint="promptloom status shows whether the broker runs",
+        ) from error
     except KafkaException as error:
         if error.args[0].code() in {KafkaError._FENCED, KafkaError.PRODUCER_FENCED}:  # noqa: SLF001
             raise ServiceUnavailable(

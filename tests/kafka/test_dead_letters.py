@@ -9,6 +9,9 @@ import base64
 import json
 import time
 import uuid
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from connectors.kafka.admin import Admin
 from connectors.kafka.client import confluent_configuration
+from infra.embedded import start
 from schemas.errors import InvalidPrompt, ServiceUnavailable
 from schemas.limits import RECORD_BYTES_MAX
 from schemas.topics import (
@@ -32,9 +36,10 @@ from schemas.topics import (
 )
 from streams.cli.dead_letters import dead_letters
 from streams.engine.dead_letter import DeadLetters
+from streams.engine.letters import Filters
 from streams.engine.ports import Record
-from streams.prompts.dead_letters import TRANSACTION_LETTERS_MAX, NoSuchLetter
-from streams.settings import KafkaSettings
+from streams.prompts.dead_letters import TRANSACTION_LETTERS_MAX, DeadLetterBox, NoSuchLetter, Replayed, _explained
+from streams.settings import KafkaSettings, load
 
 pytestmark = pytest.mark.kafka
 
@@ -211,6 +216,8 @@ def test_nothing_is_sent_while_marks_stand_behind_a_transaction_that_hangs(box: 
     try:
         with pytest.raises(ServiceUnavailable, match="hangs in dead-letters-replayed-0 from offset") as raised:
             box.replay()
+        with pytest.raises(ServiceUnavailable, match="hangs in dead-letters-replayed-0 from offset"):
+            box.replay("--dry-run")
         assert "kafka-transactions.sh abort --topic dead-letters-replayed --partition 0" in raised.value.hint
         assert not box.arrived()
     finally:
@@ -268,6 +275,28 @@ def test_mistakes_are_said_so(box: Box) -> None:
     assert "--filter NAME=VALUE, or --all" in box.run("replay").stderr
     with pytest.raises(NoSuchLetter, match="prompts-0-999999999"):
         box.run("show", "prompts-0-999999999")
+
+
+def test_where_nothing_was_sent_back_yet_no_mark_is_missed(tmp_path: Path) -> None:
+    with start(tmp_path / "data", load().cache_dir, postgres=False) as services:
+        settings = KafkaSettings(bootstrap_servers=services.addresses.bootstrap_servers)
+        older = [topic for topic in TOPICS if topic is not DEAD_LETTERS_REPLAYED]
+        Admin(settings).create(older, partitions=1, replication_factor=1)
+        producer = Producer(confluent_configuration(settings))
+        producer.produce(DEAD_LETTERS.name, b"of another tenant")
+        assert producer.flush(20) == 0  # a topic that was just made has no leader at first
+        with DeadLetterBox(confluent_configuration(settings), app_id=APP_ID) as letters:
+            ours = Filters(("tenant=ours",), datetime.now(UTC))
+            assert letters.replay(ours, dry_run=True) == letters.replay(ours) == Replayed()
+
+
+def test_a_broker_that_does_not_answer_in_time_is_said_so() -> None:
+    asked: Future[int] = Future()
+    with (
+        pytest.raises(ServiceUnavailable, match=r"looking at 127\.0\.0\.1:1: no answer"),
+        _explained("looking", {"bootstrap.servers": "127.0.0.1:1"}),
+    ):
+        asked.result(0)
 
 
 def test_without_a_broker_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
