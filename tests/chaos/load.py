@@ -101,7 +101,8 @@ class Load:
             return
         partition, offset = message.partition(), message.offset()
         assert partition is not None
-        assert offset is not None
+        if offset is None:
+            return  # the answer to the first attempt was lost, and a broker tells a duplicate no offset
         self.offsets[partition] = max(offset, self.offsets.get(partition, -1))
 
 
