@@ -43,9 +43,9 @@ def family_id(tenant: str, founding_cluster_id: str) -> str:
     return derive("family", tenant, founding_cluster_id)
 
 
-def event_id(subject: str, event_type: str, new_version: str | None, prompt_id: str) -> str:
-    """Id of an evolution event; `subject` is the cluster or family it is about."""
-    return derive("event", subject, event_type, new_version or "", prompt_id)
+def event_id(subject: str, event_type: str, new_version: str | None, prompt_id: str, others: Iterable[str] = ()) -> str:
+    """Id of an evolution event; `subject` is the cluster or family it is about, `others` those that met it there."""
+    return derive("event", subject, event_type, new_version or "", prompt_id, *others)
 
 
 def refinement_id(event: str, model: str, prompt_version: str) -> str:

@@ -169,6 +169,15 @@ def test_a_merge_is_an_event_and_the_merged_template_is_withdrawn() -> None:
     assert outcome.withdrawn == ("c2",)
 
 
+def test_a_cluster_that_takes_in_two_others_with_one_prompt_tells_two_events() -> None:
+    steps = [*members(letters(30)), *members(letters(3, seed=8), start=100, cluster="c2")]
+    steps += [*members(letters(3, seed=9), start=200, cluster="c3")]
+    steps += [change(ClusterChangeKind.MERGED, "c1", other) for other in ("c2", "c3")]
+    merged = [event for event in events(run(steps)) if event.type is EvolutionType.CLUSTER_MERGED]
+    assert [event.details for event in merged] == [{"other_cluster_ids": [other]} for other in ("c2", "c3")]
+    assert merged[0].event_id != merged[1].event_id
+
+
 def test_what_clustering_does_to_a_cluster_nobody_heard_of_is_no_event() -> None:
     kinds = (ClusterChangeKind.FOUNDED, ClusterChangeKind.SPLIT, ClusterChangeKind.RETIRED, ClusterChangeKind.DISSOLVED)
     assert types([*members(letters(5)), *(change(kind) for kind in kinds)]) == []

@@ -5,6 +5,7 @@ Pure. Ids follow from the cluster, the version and the cluster's newest member, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,17 +83,21 @@ def announce(
     versioned: bool = False,
     details: dict[str, Any] | None = None,
     subject: str | None = None,
+    others: Sequence[str] = (),
 ) -> EvolutionEvent:
     """Return an event about a cluster.
 
     Args:
         versioned: the event made the cluster's newest version; the event carries it.
         subject: what the event is about if not the cluster itself (a family).
+        others: clusters or families that met the subject there: with one prompt it may meet several, one by one.
     """
     newest = state.versions[-1] if state.versions else None
     number = newest.number if newest else None
     return EvolutionEvent(
-        event_id=ids.event_id(subject or state.cluster_id, kind.value, number if versioned else None, state.newest_id),
+        event_id=ids.event_id(
+            subject or state.cluster_id, kind.value, number if versioned else None, state.newest_id, others
+        ),
         type=kind,
         tenant=voice.tenant,
         cluster_id=state.cluster_id,

@@ -207,6 +207,7 @@ def _reported(tenant: Tenant, state: ClusterState, change: ClusterChange) -> Evo
         EVENT_OF_CHANGE[change.kind],
         change.reason or f"clustering reported it as {change.kind.value.lower()}",
         detected_by="clustering",
+        others=change.other_cluster_ids,
         details={"other_cluster_ids": list(change.other_cluster_ids)} if change.other_cluster_ids else {},
     )
 

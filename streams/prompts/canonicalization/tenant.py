@@ -132,6 +132,7 @@ class Tenant:
                 detected_by="resemblance",
                 details={"family_id": elder.family_id, "merged_family_id": younger.family_id},
                 subject=elder.family_id,
+                others=(younger.family_id,),
             )
         ]
 
