@@ -56,8 +56,12 @@ class PortkeyClient:
         self._errors = portkey_ai.openai
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(concurrency_max)
+        self._running: set[asyncio.Task[Any]] = set()
+        # A call is over before its deadline if it cannot connect: see `_call`. The slots bound what is asked at once.
         http_client = httpx.AsyncClient(
-            timeout=timeout_s, limits=httpx.Limits(max_connections=concurrency_max), follow_redirects=False
+            timeout=httpx.Timeout(timeout_s, connect=timeout_s / 2),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=concurrency_max),
+            follow_redirects=False,
         )
         try:
             self._sdk = portkey_ai.AsyncPortkey(
@@ -87,6 +91,22 @@ class PortkeyClient:
         return await self._call("asking the gateway for a completion", self._sdk.chat.completions.create, request)
 
     async def _call(self, doing: str, method: Callable[..., Awaitable[Any]], request: dict[str, Any]) -> Any:
+        """Await an answer. Whoever gives up waiting does not stop the request, which ends by its own deadline.
+
+        A request that is cancelled while it connects keeps its place in the pool of connections for ever, and in time
+        there would be none left (httpcore 1.0.9, its issue 1093).
+        """
+        task = asyncio.create_task(self._ask(doing, method, request))
+        self._running.add(task)
+        task.add_done_callback(self._over)
+        return await asyncio.shield(task)
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be left to ask for it
+
+    async def _ask(self, doing: str, method: Callable[..., Awaitable[Any]], request: dict[str, Any]) -> Any:
         async with self._slots:
             try:
                 async with asyncio.timeout(self._timeout_s):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -104,6 +105,27 @@ async def test_a_gateway_that_does_not_answer_in_time_is_unavailable(gateway: St
     gateway.reply(SILENCE, None)
     with pytest.raises(ServiceUnavailable, match=r"no answer within 0\.2 s"):
         await ask(kind, gateway, timeout_s=0.2)
+
+
+@pytest.mark.parametrize("kind", ["embedder", "moderator"])
+async def test_calls_that_are_given_up_leave_the_way_free_for_the_next(gateway: StubGateway, kind: str) -> None:
+    """A cancelled request may keep its connection in the pool of httpcore for ever (its issue 1093)."""
+    service = {"embedder": an_embedder, "moderator": a_moderator}[kind](gateway, timeout_s=5.0)
+    gateway.answer = lambda request: (
+        (200, moderations(request, CATEGORIES)) if kind == "moderator" else (200, embeddings(request, DIMENSION))
+    )
+
+    async def call() -> None:
+        await (service.embed([SECRET_TEXT]) if kind == "embedder" else service.score([SECRET_TEXT]))  # type: ignore[attr-defined]
+
+    for turns in range(40):  # of the loop, after which they are given up: wherever they are by then
+        calls = [asyncio.create_task(call()) for _ in range(6)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for each in calls:
+            each.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+    await call()
 
 
 @EACH
