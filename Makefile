@@ -1,5 +1,6 @@
 # Two commands do everything: `make demo` and `make test`.
-# Both first build .venv from the locked dependencies (hashes checked).
+# Both first build .venv from the locked dependencies (hashes checked), compiled: a worker that is started again after
+# a crash should not spend its first seconds on reading sources.
 
 # The newest Python of the supported ones that answers; override with `make PYTHON=...`.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -23,8 +24,10 @@ $(READY): infra/locks/bootstrap.txt infra/locks/dev.txt pyproject.toml
 	@echo "== setting up .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r infra/locks/bootstrap.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r infra/locks/dev.txt
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r infra/locks/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@echo "== compiling the inner loops"
+	@$(BIN)/python -c "import streams.prompts.clustering.logic"
 	@touch $@
 
 setup: $(READY)

@@ -7,7 +7,7 @@ one internal record holds the prompts of one source batch that go to one partiti
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,17 @@ class Model(BaseModel):
     """Base of everything on the wire: immutable, and strict about unknown fields unless it says otherwise."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def trusted(cls, **fields: Any) -> Self:
+        """Build from all fields, valid as they are: for values of our own making, at a third of the time."""
+        built = cls.__new__(cls)
+        put = object.__setattr__  # the model is frozen, and its own way of setting looks for private fields
+        put(built, "__dict__", fields)
+        put(built, "__pydantic_fields_set__", set(fields))
+        put(built, "__pydantic_extra__", None)
+        put(built, "__pydantic_private__", None)
+        return built
 
 
 class Usage(Model):

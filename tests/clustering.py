@@ -14,6 +14,7 @@ from connectors.embedders.wordllama import DIMENSION, WordllamaEmbedder
 from schemas.prompts import Assignment, ClusterChange, ClusterChangeKind, ClusteredStep, Prompt
 from streams.prompts.clustering.logic import Clustering
 from streams.prompts.clustering.policy import Policy
+from streams.prompts.clustering.shingles import Shingles
 from tests.wire import MODERATION
 
 TENANT = "acme"
@@ -187,6 +188,14 @@ def vector_of(text: str) -> NDArray[np.float32]:
 
 def clustering(policy: Policy | None = None, rows: Iterable[Row] = (), *, name: str = EMBEDDER) -> Clustering:
     return Clustering(TENANT, policy or Policy(), name, DIMENSION, rows)
+
+
+def array(numbers: Iterable[int]) -> NDArray[np.int64]:
+    return np.array(list(numbers), dtype=np.int64)
+
+
+def shingles(of: Iterable[int]) -> Shingles:
+    return Shingles(array(sorted(of)))
 
 
 class Feed:

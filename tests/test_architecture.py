@@ -87,6 +87,17 @@ def test_arrows_point_down() -> None:
     assert not wrong, "move what is shared down, or pass it in as an argument: " + "; ".join(wrong)
 
 
+def test_compiled_loops_call_none_of_another_file() -> None:
+    """Numba tells stale code by one source file: a loop that calls another file's would go on with the old one."""
+    compiled = "streams.prompts.clustering.compiled."
+    wrong = [
+        f"{module} imports {target}"
+        for module, target in ARROWS
+        if module.startswith(compiled) and target.startswith(compiled) and target != f"{compiled}compiler"
+    ]
+    assert not wrong, "put loops that call each other into one file: " + "; ".join(wrong)
+
+
 def test_connectors_do_not_know_the_streams() -> None:
     wrong = [arrow for arrow in ARROWS if arrow[0].startswith("connectors") and arrow[1].startswith("streams")]
     assert not wrong, f"connectors import schemas only: {wrong}"

@@ -10,7 +10,7 @@ import pytest
 from schemas.errors import ConflictingDuplicate
 from schemas.ids import cluster_id
 from schemas.limits import TEXT_BYTES_MAX
-from schemas.prompts import ClusterChangeKind
+from schemas.prompts import ClusterChangeKind, ClusteredStep
 from streams.prompts.clustering import rows
 from streams.prompts.clustering.policy import ALGORITHM, Policy
 from tests.clustering import (
@@ -201,6 +201,13 @@ def test_no_chain_of_assignments_has_a_gap(stream: Callable[[], list[str]]) -> N
             here = cluster
             while here != left:
                 here = merged_into[here]
+
+
+def test_every_step_would_pass_the_validation_that_it_is_built_without() -> None:
+    feed = Feed()
+    feed.feed(turbulent_stream())
+    for step in feed.steps:
+        assert ClusteredStep.model_validate(step.model_dump()) == step
 
 
 def test_every_cluster_named_in_an_assignment_was_founded_before() -> None:

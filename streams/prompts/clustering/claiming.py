@@ -10,7 +10,6 @@ from __future__ import annotations
 from streams.prompts.clustering.cluster import Cluster
 from streams.prompts.clustering.match import Candidate, explains_better, match
 from streams.prompts.clustering.moves import Moves
-from streams.prompts.clustering.sketch import anchors
 
 # Prompts looked at in one go: those that hold the most constants, and members of rivals as if they held them all. Of
 # equals the oldest come first; the others have their turn later.
@@ -23,15 +22,18 @@ def claim(moves: Moves, cluster: Cluster) -> None:
     state = moves.state
     if cluster.ordinal not in state.clusters:
         return
-    size = len(cluster.signature)
-    votes = state.pool.votes(cluster.signature)
-    votes.update(state.claimable.votes(cluster.signature))
+    size = cluster.signature.size
+    votes: dict[int, int] = {}
+    for index in (state.pool, state.claimable):
+        numbers, counts = index.votes(cluster.signature.array)
+        enough = 2 * counts >= size
+        votes.update(zip(numbers[enough].tolist(), counts[enough].tolist(), strict=True))
     for ordinal, shared in state.overlaps(cluster.signature).items():
         other = state.clusters[ordinal]
-        if other is not cluster and 100 * shared >= RIVAL_PERCENT * len(other.signature):
+        if other is not cluster and 100 * shared >= RIVAL_PERCENT * other.signature.size:
             votes.update(dict.fromkeys(other.kept, size))
-    enough = [(-held, number) for number, held in votes.items() if 2 * held >= size]
-    for number in sorted(number for _, number in sorted(enough)[:CLAIMS_MAX]):
+    most = sorted((-held, number) for number, held in votes.items())[:CLAIMS_MAX]
+    for number in sorted(number for _, number in most):
         kept = state.kept.get(number)
         if cluster.ordinal not in state.clusters or kept is None or kept.home == cluster.ordinal:
             continue
@@ -52,10 +54,10 @@ def evict(moves: Moves, cluster: Cluster) -> None:
     for kept in cluster.sample():
         if cluster.ordinal not in state.clusters or kept.home != cluster.ordinal:
             return
-        if cluster.signature and cluster.signature <= kept.shingles:
+        if cluster.signature.size and cluster.signature <= kept.shingles:
             continue
         here = Candidate(state, cluster, kept.shingles)
-        if here.covers and anchors(here.shared) == cluster.anchors:
+        if here.covers and here.shared.ends == cluster.anchors:
             continue
         better = match(state, kept).chosen
         target = better.cluster if better is not None and not better.cluster.retired else None

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.prompts import Moderation, Prompt
-from streams.prompts.clustering.sketch import Sketch, anchors, pack, sketch, unpack
+from streams.prompts.clustering.compiled import vectors
+from streams.prompts.clustering.shingles import EMPTY, Shingles
+from streams.prompts.clustering.sketch import Sketch, sketch
 
 Vector = NDArray[np.int8]  # a unit vector, one step = 1/256
 VECTOR_SCALE = 256
@@ -18,17 +20,9 @@ VECTOR_SCALE = 256
 CENTROID_MEMBERS_MAX = 4_096
 
 
-_SCALE, _MOST = np.float32(VECTOR_SCALE), np.float32(127)
-
-
 def quantize(vector: NDArray[np.float32]) -> Vector:
     """Return a unit vector in steps of 1/256: a quarter of the bytes, and sums that are exact."""
-    steps = vector * _SCALE
-    np.rint(steps, out=steps)
-    np.minimum(steps, _MOST, out=steps)
-    np.maximum(steps, -_MOST, out=steps)
-    quantized: Vector = steps.astype(np.int8)
-    return quantized
+    return vectors.quantized(np.ascontiguousarray(vector, dtype=np.float32), VECTOR_SCALE)
 
 
 @dataclass(slots=True, eq=False)
@@ -47,33 +41,24 @@ class Kept:
     home: int | None = None
     row_table: str | None = None
     _sketch: Sketch | None = None
-    _packed: bytes | None = None  # the shingles of a sketch that was packed
     _length: float | None = None
 
     @property
     def length(self) -> float:
         """The length of the vector, squared: an integer, and so exact."""
         if self._length is None:
-            point = self.vector.astype(np.float64)
-            self._length = float(point.dot(point))
+            self._length = vectors.square(self.vector)
         return self._length
 
     @property
     def sketch(self) -> Sketch:
-        known = self._sketch
-        if known is None:
-            known = self._sketch = sketch(self.prompt.text) if self._packed is None else unpack(self._packed)
-        return known
+        if self._sketch is None:
+            self._sketch = sketch(self.prompt.text)
+        return self._sketch
 
     @property
-    def shingles(self) -> frozenset[int]:
+    def shingles(self) -> Shingles:
         return (self._sketch or self.sketch).shingles
-
-    def pack_sketch(self) -> None:
-        """Keep the sketch in a tenth of its memory until it is asked for again."""
-        if self._sketch is not None:
-            self._packed = self._packed or pack(self._sketch)
-            self._sketch = None
 
 
 @dataclass(slots=True, eq=False)
@@ -93,7 +78,7 @@ class Cluster:
     size: int
     centroid: NDArray[np.float64]  # integers, held in float64 to be exact and quick to compute with
     centroid_members: int = 0
-    signature: frozenset[int] = frozenset()
+    signature: Shingles = EMPTY
     anchors: int = 0
     retired: bool = False
     pooled: bool = False  # derived: its sample can found other clusters
@@ -106,13 +91,9 @@ class Cluster:
         """The kept members, oldest first."""
         return [self.kept[number] for number in sorted(self.kept)]
 
-    def pack_sketches(self) -> None:
-        for kept in self.kept.values():
-            kept.pack_sketch()
-
-    def set_signature(self, signature: frozenset[int]) -> None:
+    def set_signature(self, signature: Shingles) -> None:
         self.signature = signature
-        self.anchors = anchors(signature)
+        self.anchors = signature.ends
 
     def pull(self, vector: Vector) -> None:
         """Draw the centroid towards a new member."""
@@ -134,7 +115,7 @@ class Cluster:
         if self._length is None:
             self._length = float(self.centroid.dot(self.centroid))
         lengths = self._length * kept.length
-        return float(self.centroid.dot(kept.vector)) / math.sqrt(lengths) if lengths else 0.0
+        return vectors.product(self.centroid, kept.vector) / math.sqrt(lengths) if lengths else 0.0
 
     def add_centroid(self, other: Cluster) -> None:
         """Take over what another cluster's members add up to."""

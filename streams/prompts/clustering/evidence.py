@@ -4,17 +4,18 @@ A shingle weighs as many bits as it is rare among the tenant's clusters and wait
 `CLUSTER_COUNTS` and a candidate prompt one: what stands in the constants of many clusters is a turn of phrase, what
 stands in many waiting prompts may still become a template.
 
-Counts are kept in step with every change of a signature or of the pool, so a weight is a function of the state alone.
+Counts are those of the two indexes, so a weight is a function of the state alone.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Collection, Iterable
-from itertools import repeat
+import numpy as np
 
+from streams.prompts.clustering.compiled import index as loops
+from streams.prompts.clustering.compiled.compiler import Ints
+from streams.prompts.clustering.index import Index
 from streams.prompts.clustering.policy import BIT
+from streams.prompts.clustering.shingles import EMPTY, Shingles
 
 CLUSTER_COUNTS = 5
 # A tenant starts as though so many other templates had been seen, none of them with its words. Without them the
@@ -23,53 +24,46 @@ BACKGROUND_CLUSTERS = 32
 
 
 class Evidence:
-    """Document frequencies of shingles, and the weights that follow from them."""
+    """The weights of shingles, by who holds them among clusters and candidates."""
 
-    def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
+    def __init__(self, clusters: Index, candidates: Index) -> None:
+        self._clusters = clusters
+        self._candidates = candidates
         self._total = BACKGROUND_CLUSTERS * CLUSTER_COUNTS
-        self._logs = _Logs()
-
-    def add(self, shingles: Iterable[int], count: int) -> None:
-        """Count these shingles `count` more times."""
-        counts = self._counts
-        if count == 1:
-            counts.update(shingles)
-            return
-        for shingle in shingles:
-            counts[shingle] = counts.get(shingle, 0) + count
-
-    def remove(self, shingles: Iterable[int], count: int) -> None:
-        counts = self._counts
-        for shingle in shingles:
-            left = counts[shingle] - count
-            if left:
-                counts[shingle] = left
-            else:
-                del counts[shingle]
+        self._logs = _logs(2 * self._total)  # of a count and CLUSTER_COUNTS; no count is larger than the total
 
     def resize(self, change: int) -> None:
         """Tell that the number of clusters (times `CLUSTER_COUNTS`) and candidates changed."""
         self._total += change
+        if self._total >= self._logs.size:
+            self._logs = _logs(2 * self._total)
 
-    def weigh(self, shingles: Collection[int]) -> int:
+    def weigh(self, shingles: Shingles) -> int:
         """Return the bits (in fixed point) that these shingles weigh together."""
-        counts = map(self._counts.get, shingles, repeat(0))
-        return len(shingles) * _log2(self._total) - sum(map(self._logs.__getitem__, counts))
+        return self.weigh_both(shingles, EMPTY)[1]
 
-    def weights(self, shingles: Iterable[int]) -> list[int]:
+    def weigh_both(self, shingles: Shingles, among: Shingles) -> tuple[int, int]:
+        """Return the bits (in fixed point) that these shingles weigh: those of them that are among others, and all."""
+        one, other = self._clusters, self._candidates
+        found, sum_found, total = loops.sums_of_logs(
+            one.heads, one.entries, one.meta, other.heads, other.entries, other.meta,
+            CLUSTER_COUNTS, self._logs, shingles.array, among.array,
+        )  # fmt: skip
+        most = self._most
+        return found * most - sum_found, shingles.size * most - total
+
+    def weights(self, shingles: Ints) -> Ints:
         """Return the bits (in fixed point) that each of these shingles weighs."""
-        most = _log2(self._total)
-        return [most - self._logs[count] for count in map(self._counts.get, shingles, repeat(0))]
+        counts = CLUSTER_COUNTS * self._clusters.holders(shingles) + self._candidates.holders(shingles)
+        weights: Ints = self._most - self._logs[counts]
+        return weights
+
+    @property
+    def _most(self) -> int:
+        return int(self._logs[self._total - CLUSTER_COUNTS])
 
 
-class _Logs(dict[int, int]):
-    """Logarithms of counts, computed once."""
-
-    def __missing__(self, count: int) -> int:
-        log = self[count] = _log2(CLUSTER_COUNTS + count)
-        return log
-
-
-def _log2(value: int) -> int:
-    return round(BIT * math.log2(value))
+def _logs(most: int) -> Ints:
+    """Return the binary logarithms (in fixed point) of the whole numbers from CLUSTER_COUNTS on."""
+    logs: Ints = np.rint(BIT * np.log2(np.arange(CLUSTER_COUNTS, CLUSTER_COUNTS + most))).astype(np.int64)
+    return logs

@@ -11,38 +11,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, compress
 
 import numpy as np
 
 from streams.prompts.clustering.cluster import Cluster, Kept
+from streams.prompts.clustering.compiled import founding as loops
+from streams.prompts.clustering.compiled.compiler import Bytes
 from streams.prompts.clustering.layout import Layout, lay
 from streams.prompts.clustering.match import CONTAINED_PERCENT, Candidate, score
 from streams.prompts.clustering.moves import Moves
 from streams.prompts.clustering.phrases import is_phrase
 from streams.prompts.clustering.policy import BIT, Policy
-from streams.prompts.clustering.sketch import SHINGLES_MAX, anchors
+from streams.prompts.clustering.shingles import Shingles
 from streams.prompts.clustering.state import State
 
 POSTINGS_MAX = 64  # newest candidates looked at for one shingle
-PLACE_BITS = (SHINGLES_MAX - 1).bit_length()  # of a shingle's place among the newcomer's
 CANDIDATES_MAX = 64  # prompts of the pool that a newcomer is compared with, those that share the most
 NEIGHBOURS = 3  # candidates whose overlap with the newcomer is a proposal
-COMMON_COUNTS = (2, 4, 8, 16)  # "held by at least so many of the pool" are proposals too
+COMMON_COUNTS = np.array([2, 4, 8, 16])  # what more than so many of the pool hold are proposals too
 HOLDS_PERCENT = 80  # of a proposal's shingles that a witness holds
 
 
 @dataclass(slots=True)
 class _Proposal:
     witnesses: list[Kept]
-    constants: frozenset[int]
+    constants: Shingles
     score: float
 
 
 def found(moves: Moves, newcomer: Kept, current: Candidate | None) -> Cluster | None:
     """Found a cluster around a newcomer, if the pool holds enough evidence for one."""
     neighbourhood = _Neighbourhood(moves.state, newcomer)
-    if len(neighbourhood.overlaps) + 1 < moves.state.policy.founders_min:
+    if len(neighbourhood.numbers) + 1 < moves.state.policy.founders_min:
         return None
     best: _Proposal | None = None
     for part in neighbourhood.proposals():
@@ -63,41 +63,44 @@ def found(moves: Moves, newcomer: Kept, current: Candidate | None) -> Cluster | 
 class _Neighbourhood:
     """The pool as a newcomer sees it: who shares what with it, most first.
 
-    A set of the newcomer's shingles is an integer here, its "lanes": byte n is 1 if the n-th shingle is in it. What two
-    sets share is then one `&`, and the sum of many tells in byte n how many of them hold the n-th shingle.
+    A part is a set of the newcomer's shingles that others hold too: an array with a 1 at the place of each.
     """
 
     def __init__(self, state: State, newcomer: Kept) -> None:
         self.state = state
         self.newcomer = newcomer
-        postings, lone = state.pool.holders(newcomer.sketch.order, POSTINGS_MAX)
-        lone = {shingle: number for shingle, number in lone.items() if number != newcomer.number}
-        self._shingles = [*postings, *lone]
-        self._holders = bytes(map(len, postings.values())) + bytes(len(lone))
-        self.overlaps = self._nearest(list(postings.values()), list(lone.values()))
-        self._bits = state.evidence.weights(self._shingles) if self.overlaps else []
+        self.numbers, self._shared, places, self._amounts = state.pool.neighbours(
+            newcomer.sketch.order, newcomer.number, POSTINGS_MAX, state.policy.constants_min, CANDIDATES_MAX
+        )
+        self._shingles = newcomer.sketch.order[places]
         self._weights: dict[int, int] = {}
 
-    def proposals(self) -> list[int]:
-        """Return the lanes of sets of shingles that may be a template's constants."""
-        nearest = [self.overlaps[number] for number in list(self.overlaps)[: 4 * NEIGHBOURS]]
-        nearest.sort(key=self.weigh, reverse=True)
-        found = nearest[:NEIGHBOURS]
-        for least in COMMON_COUNTS:
-            found.append(_at_least(self._holders, least + 1))
-        return [part for part in dict.fromkeys(found) if part.bit_count() >= self.state.policy.constants_min]
+    def proposals(self) -> Bytes:
+        """Return parts that may be a template's constants, a row each."""
+        self._bits = self.state.evidence.weights(self._shingles)
+        parts: Bytes = loops.proposals(
+            self._shared,
+            self._amounts,
+            self._bits,
+            4 * NEIGHBOURS,
+            NEIGHBOURS,
+            COMMON_COUNTS,
+            self.state.policy.constants_min,
+        )
+        return parts
 
-    def agreed(self, numbers: list[int]) -> int:
-        """Return the lanes of what at least `HOLDS_PERCENT` of these candidates share with the newcomer."""
-        held = sum(self.overlaps[number] for number in numbers).to_bytes(len(self._shingles), "little")
-        return _at_least(held, max(1, -(-HOLDS_PERCENT * len(numbers) // 100)))
+    def witnesses(self, part: Bytes) -> tuple[list[int], Bytes]:
+        """Return the candidates that hold most of a part, and what most of those share with the newcomer."""
+        holding, agreed = loops.witnesses(self._shared, part, HOLDS_PERCENT)
+        return self.numbers[holding.view(bool)].tolist(), agreed
 
-    def shingles(self, lanes: int) -> frozenset[int]:
-        return frozenset(compress(self._shingles, self._bytes(lanes)))
+    def shingles(self, part: Bytes) -> Shingles:
+        chosen = self._shingles[part.view(bool)]
+        chosen.sort()
+        return Shingles(chosen)
 
-    def weigh(self, lanes: int) -> int:
-        """Return what a set of the newcomer's shingles weighs."""
-        return sum(compress(self._bits, self._bytes(lanes)))
+    def weigh(self, part: Bytes) -> int:
+        return int(self._bits[part.view(bool)].sum())
 
     def weight(self, kept: Kept) -> int:
         """Return what all shingles of a prompt weigh."""
@@ -106,60 +109,19 @@ class _Neighbourhood:
             known = self._weights[kept.number] = self.state.evidence.weigh(kept.shingles)
         return known
 
-    def _nearest(self, postings: list[list[int]], lone: list[int]) -> dict[int, int]:
-        """Return the lanes that the candidates share which share the most, by number, nearest first."""
-        if not postings:
-            return {}
-        pairs = np.fromiter(chain.from_iterable(postings), dtype=np.int64) << PLACE_BITS
-        pairs |= np.repeat(np.arange(len(postings)), list(map(len, postings)))
-        pairs.sort()
-        numbers, places = pairs >> PLACE_BITS, pairs & ((1 << PLACE_BITS) - 1)
-        change = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
-        bounds = np.zeros(change.size + 2, dtype=np.int64)
-        bounds[1:-1], bounds[-1] = change, numbers.size
-        known, votes = numbers[bounds[:-1]], bounds[1:] - bounds[:-1]
-        enough = np.flatnonzero((votes >= self.state.policy.constants_min) & (known != self.newcomer.number))
-        nearest = enough[np.lexsort((-known[enough], -votes[enough]))[:CANDIDATES_MAX]]
-        rows = np.full(known.size, nearest.size)  # one row too many, for the others
-        rows[nearest] = np.arange(nearest.size)
-        shared = np.zeros((nearest.size + 1, len(self._shingles)), dtype=np.uint8)
-        shared[np.repeat(rows, votes), places] = 1
-        row_of = dict(zip(known[nearest].tolist(), shared, strict=False))
-        for place, number in enumerate(lone, len(postings)):
-            if number in row_of:
-                row_of[number][place] = 1
-        # More than so many may hold a shingle: whether the nearest are among them was not seen.
-        cut = [place for place, count in enumerate(self._holders) if count == POSTINGS_MAX]
-        for number, row in row_of.items() if cut else ():
-            held = self.state.kept[number].shingles
-            for place in cut:
-                row[place] = self._shingles[place] in held
-        return {number: int.from_bytes(row.tobytes(), "little") for number, row in row_of.items()}
 
-    def _bytes(self, lanes: int) -> bytes:
-        return lanes.to_bytes(len(self._shingles), "little")
-
-
-def _at_least(counts: bytes, least: int) -> int:
-    """Return the lanes in which these counts are at least so high."""
-    return int.from_bytes(counts.translate(bytes(least) + b"\1" * (256 - least)), "little")
-
-
-def _examine(around: _Neighbourhood, lanes: int, current: Candidate | None) -> _Proposal | None:
+def _examine(around: _Neighbourhood, proposed: Bytes, current: Candidate | None) -> _Proposal | None:
     """Return the proposal with its witnesses and the constants they agree on, if the evidence suffices."""
     state, policy = around.state, around.state.policy
     bits_min = policy.evidence_bits * BIT
-    if around.weigh(lanes) < bits_min:
+    if around.weigh(proposed) < bits_min:
         return None
-    needed = HOLDS_PERCENT * lanes.bit_count()
-    holders = [number for number, shared in around.overlaps.items() if 100 * (lanes & shared).bit_count() >= needed]
+    holders, agreed = around.witnesses(proposed)
     if len(holders) + 1 < policy.founders_min:
         return None
-    lanes = around.agreed(holders)
-    weight = around.weigh(lanes)
-    if lanes.bit_count() < policy.constants_min or weight < bits_min:
+    part, weight = around.shingles(agreed), around.weigh(agreed)
+    if part.size < policy.constants_min or weight < bits_min:
         return None
-    part = around.shingles(lanes)
     witnesses = _movable(state, [state.kept[number] for number in holders], part, weight)
     support = len(witnesses) + 1
     if support < policy.founders_min:
@@ -169,15 +131,15 @@ def _examine(around: _Neighbourhood, lanes: int, current: Candidate | None) -> _
         return None
     if current is not None and not _beats(around, few, part, weight, support, current):
         return None
-    return _Proposal(witnesses, part, score(support, weight, anchors(part)))
+    return _Proposal(witnesses, part, score(support, weight, part.ends))
 
 
-def _movable(state: State, holders: list[Kept], part: frozenset[int], weight: int) -> list[Kept]:
+def _movable(state: State, holders: list[Kept], part: Shingles, weight: int) -> list[Kept]:
     """Leave out witnesses whose cluster explains them better.
 
     It has the proposed constants and more besides, or it knows how they begin or end, and the proposal does not.
     """
-    inner = not anchors(part)
+    inner = part.ends == 0
     staying: dict[int | None, bool] = {None: False}
     for kept in holders:
         if kept.home is not None and kept.home not in staying:
@@ -197,15 +159,15 @@ def _share_needed(policy: Policy, support: int) -> int:
 
 
 def _beats(
-    around: _Neighbourhood, few: Sequence[Kept], part: frozenset[int], weight: int, support: int, current: Candidate
+    around: _Neighbourhood, few: Sequence[Kept], part: Shingles, weight: int, support: int, current: Candidate
 ) -> bool:
     """Tell whether a proposal explains the newcomer, the first of a few witnesses, better than its cluster does."""
     state, policy = around.state, around.state.policy
     signature = current.cluster.signature
     both = state.evidence.weigh(signature & part)
     if 100 * both < CONTAINED_PERCENT * min(current.whole_weight, weight):
-        return score(support, weight, anchors(part)) > score(
-            current.cluster.size + 1, current.shared_weight, anchors(current.shared)
+        return score(support, weight, part.ends) > score(
+            current.cluster.size + 1, current.shared_weight, current.shared.ends
         )
     if 10 * weight <= 11 * current.whole_weight or support < policy.child_witnesses:
         return False

@@ -38,7 +38,9 @@ class Journal:
 
     def assigned(self, kept: Kept, cluster: Cluster | None, match: Match) -> None:
         """Note the first answer for the prompt that arrived."""
-        self._assignments.append(ClusteredStep(assignment=first_assignment(kept, cluster, match, self._policy)))
+        self._assignments.append(
+            ClusteredStep.trusted(assignment=first_assignment(kept, cluster, match, self._policy), change=None)
+        )
 
     def changed(
         self, kind: ClusterChangeKind, cluster_id: str, prompt: Prompt, reason: str, others: tuple[str, ...] = ()
@@ -87,7 +89,7 @@ class Journal:
         for _, move in sorted(self._moves.items()):
             if move.origin != (move.target.cluster_id if move.target else None):
                 move.kept.sequence += 1
-                steps.append(ClusteredStep(assignment=_moved_assignment(move, self._policy)))
+                steps.append(ClusteredStep.trusted(assignment=_moved_assignment(move, self._policy), change=None))
         self._assignments, self._changes, self._moves = [], [], {}
         self._founded, self._gone = set(), set()
         return steps
@@ -98,7 +100,7 @@ def first_assignment(kept: Kept, cluster: Cluster | None, match: Match, policy: 
     nearest, second = match.nearest, match.second
     structure = _rounded(nearest.share) if nearest else 0.0
     runner_up = _rounded(second.share if second.covers else second.count_share) if second else 0.0
-    decision = Decision(
+    decision = Decision.trusted(
         gate=match.gate,
         nearest_cluster_id=nearest.cluster.cluster_id if nearest else None,
         nearest_structure=structure,
@@ -111,31 +113,36 @@ def first_assignment(kept: Kept, cluster: Cluster | None, match: Match, policy: 
         policy_version=policy.version,
     )
     similarity = decision.nearest_meaning if match.gate == "meaning" else structure
-    return Assignment(
+    return Assignment.trusted(
         prompt=kept.prompt,
         moderation=kept.moderation,
         sequence=kept.sequence,
         cluster_id=cluster.cluster_id if cluster else None,
+        previous_cluster_id=None,
         similarity=similarity if cluster else 0.0,
         confidence=_confidence(similarity, decision.margin) if cluster else 0.0,
         reasoning=_reasoning(match, cluster, decision, policy),
         decision=decision,
+        duplicate=False,
     )
 
 
 def _moved_assignment(move: _Move, policy: Policy) -> Assignment:
     kept, target = move.kept, move.target
     structure = _rounded(move.structure)
-    decision = Decision(
+    decision = Decision.trusted(
         gate="moved",
         nearest_cluster_id=target.cluster_id if target else None,
         nearest_structure=structure,
         nearest_meaning=_rounded(target.cosine(kept)) if target else 0.0,
         second_cluster_id=move.origin,
+        second_structure=0.0,
+        second_meaning=0.0,
+        margin=0.0,
         algorithm=ALGORITHM,
         policy_version=policy.version,
     )
-    return Assignment(
+    return Assignment.trusted(
         prompt=kept.prompt,
         moderation=kept.moderation,
         sequence=kept.sequence,
@@ -145,6 +152,7 @@ def _moved_assignment(move: _Move, policy: Policy) -> Assignment:
         confidence=_confidence(structure, structure) if target else 0.0,
         reasoning=move.reason,
         decision=decision,
+        duplicate=False,
     )
 
 

@@ -8,12 +8,16 @@ between constants; wording brings constants of its own beside text that still va
 from __future__ import annotations
 
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import compress
+from itertools import compress, groupby
 
-from streams.prompts.clustering.sketch import Places, located
+import numpy as np
+
+from streams.prompts.clustering.compiled.compiler import Ints
+from streams.prompts.clustering.compiled.sets import holding
+from streams.prompts.clustering.shingles import Shingles
+from streams.prompts.clustering.sketch import located
 
 # Changing one word changes three shingles: fewer other shingles than this between two parts is only their seam.
 SEAM = 3
@@ -22,6 +26,7 @@ MARKS_MAX = 4  # marks between a label and the first word of its value
 # Marks after which a template usually puts a value: labels, assignments, quotations, brackets.
 OPENING = frozenset(":：=\"“”'‘`([{<>|「『《【（")
 SENTENCE_ENDS = frozenset(".!?。！？")
+_KINDS = ("varying", "constant", "group", "group")  # of a shingle: 1 = the constants hold it, 2 = the group does
 
 
 class Layout(IntEnum):
@@ -30,8 +35,8 @@ class Layout(IntEnum):
     WORDING = 2  # stands beside varying text
 
 
-def lay(order: list[int], group: AbstractSet[int], constants: AbstractSet[int]) -> Layout:
-    """Return how `group` lies between the `constants` of a prompt."""
+def lay(order: Ints, group: Shingles, constants: Shingles) -> Layout:
+    """Return how `group` lies between the `constants` of a prompt, whose shingles stand in this order."""
     fills = 0
     edge = False
     runs = _runs(order, group, constants)
@@ -84,36 +89,38 @@ class Gap:
         return self.after is None or not self.after[0].isalnum()
 
 
-def gaps(text: str, group: AbstractSet[int], constants: AbstractSet[int], unique: AbstractSet[int]) -> list[Gap]:
+def gaps(text: str, group: Shingles, constants: Shingles, unique: Shingles) -> list[Gap]:
     """Return the stretches between constants that hold shingles of `group`; `unique` are those its sketch knows.
 
     One or two constants amid a stretch are a turn of phrase that two values happen to share, unless they are a label.
     """
     places = located(text)
-    shingles = places.shingles
+    fixed = holding(places.shingles, constants.array)
+    changed = holding(places.shingles, unique.array) & ~fixed & 1
+    own = holding(places.shingles, group.array).tolist()
+    before = np.cumsum(fixed).tolist()  # constants up to a place and with it
     found: list[Gap] = []
     stretch: list[int] = []  # places of its shingles that are not constants
     last = -1  # the last of them
-    for place in [at for at, one in enumerate(shingles) if one in unique and one not in constants]:
+    for place in np.flatnonzero(changed).tolist():
         if place > last + 1:
-            held = sum(map(constants.__contains__, shingles[last + 1 : place]))
+            held = before[place] - (before[last] if last >= 0 else 0)
             if held >= SEAM or (held and places.tokens[place] in OPENING):
-                found += _gap(places, stretch, group)
+                found += _gap(places.tokens, stretch, own)
                 stretch = []
         stretch.append(place)
         last = place
-    return found + _gap(places, stretch, group)
+    return found + _gap(places.tokens, stretch, own)
 
 
-def _gap(places: Places, changed: list[int], group: AbstractSet[int]) -> list[Gap]:
+def _gap(tokens: Sequence[str], changed: list[int], in_group: Sequence[int]) -> list[Gap]:
     """Return the gap that these places make, if shingles of the group lie in it."""
-    tokens, shingles = places
-    held = [shingles[place] in group for place in changed]
+    held = [in_group[place] for place in changed]
     own = sum(held)
     if not own:
         return []
-    lead = held.index(False) if own < len(held) else own
-    tail = held[::-1].index(False) if own < len(held) else 0
+    lead = held.index(0) if own < len(held) else own
+    tail = held[::-1].index(0) if own < len(held) else 0
     # A shingle's middle token is constant still where a stretch sets in, and again where it ends.
     start, end = changed[0], changed[-1]
     after = tokens[end] if end + 1 < len(tokens) else None
@@ -137,20 +144,17 @@ def _before(tokens: Sequence[str], start: int) -> list[str]:
     return before
 
 
-def _runs(order: list[int], group: AbstractSet[int], constants: AbstractSet[int]) -> list[tuple[str, int]]:
-    raw: list[tuple[str, int]] = []
-    for shingle in order:
-        kind = "group" if shingle in group else "constant" if shingle in constants else "varying"
-        if raw and raw[-1][0] == kind:
-            raw[-1] = (kind, raw[-1][1] + 1)
-        else:
-            raw.append((kind, 1))
+def _runs(order: Ints, group: Shingles, constants: Shingles) -> list[tuple[str, int]]:
+    """Return what stands in a prompt one after the other, without seams."""
+    # Where both hold a shingle it is the group's.
+    kinds = 2 * holding(order, group.array) | holding(order, constants.array)
     merged: list[tuple[str, int]] = []
-    for kind, size in raw:
-        if kind == "varying" and size < SEAM:
+    for value, run in groupby(kinds.tolist(), key=_KINDS.__getitem__):
+        size = len(list(run))
+        if value == "varying" and size < SEAM:
             continue
-        if merged and merged[-1][0] == kind:
-            merged[-1] = (kind, merged[-1][1] + size)
+        if merged and merged[-1][0] == value:
+            merged[-1] = (value, merged[-1][1] + size)
         else:
-            merged.append((kind, size))
+            merged.append((value, size))
     return merged

@@ -131,7 +131,7 @@ class Clustering:
         cluster = chosen.cluster
         if cluster.retired or cluster.size >= self._policy.tentative_below:
             return True
-        share = 100 * len(cluster.signature) >= self._policy.pair_percent * len(kept.sketch.order)
+        share = 100 * cluster.signature.size >= self._policy.pair_percent * len(kept.sketch.order)
         return bool(cluster.anchors) and share
 
     def _join(self, kept: Kept, matched: Match, cluster: Cluster) -> None:

@@ -14,8 +14,9 @@ import math
 from dataclasses import dataclass
 
 from streams.prompts.clustering.cluster import Cluster, Kept
+from streams.prompts.clustering.compiled.sets import count_both
 from streams.prompts.clustering.policy import BIT
-from streams.prompts.clustering.sketch import anchors
+from streams.prompts.clustering.shingles import Shingles
 from streams.prompts.clustering.state import State
 
 CANDIDATES_MAX = 16  # clusters weighed for a prompt, by number of shared constants
@@ -29,45 +30,53 @@ ANCHOR_FACTORS = (0.2, 1.0, 2.5)
 class Candidate:
     """A cluster weighed against a prompt. Weights are fixed-point bits, computed when first asked for."""
 
-    __slots__ = ("_cosine", "_evidence", "_shared_weight", "_whole_weight", "cluster", "covers", "shared")
+    __slots__ = ("_cosine", "_evidence", "_shared", "_shingles", "_weights", "cluster", "covers", "held")
 
-    def __init__(self, state: State, cluster: Cluster, shingles: frozenset[int]) -> None:
+    def __init__(self, state: State, cluster: Cluster, shingles: Shingles) -> None:
         self.cluster = cluster
-        self.shared = cluster.signature & shingles
+        self.held = count_both(cluster.signature.array, shingles.array)  # how many of the constants the prompt holds
+        self._shingles = shingles
         self._evidence = state.evidence
-        self._whole_weight: int | None = None
-        self._shared_weight: int | None = None
+        self._shared: Shingles | None = None
+        self._weights: tuple[int, int] | None = None
         self._cosine: float | None = None
         self.covers = self._covers(state.policy.cover_percent)
 
     @property
+    def shared(self) -> Shingles:
+        """The constants that the prompt holds."""
+        if self._shared is None:
+            self._shared = self.cluster.signature & self._shingles
+        return self._shared
+
+    @property
     def whole_weight(self) -> int:
-        if self._whole_weight is None:
-            self._whole_weight = self._evidence.weigh(self.cluster.signature)
-        return self._whole_weight
+        return self._weigh()[1]
 
     @property
     def shared_weight(self) -> int:
-        if self._shared_weight is None:
-            left = self.cluster.signature - self.shared
-            self._shared_weight = self.whole_weight - (self._evidence.weigh(left) if left else 0)
-        return self._shared_weight
+        return self._weigh()[0]
+
+    def _weigh(self) -> tuple[int, int]:
+        if self._weights is None:
+            self._weights = self._evidence.weigh_both(self.cluster.signature, self._shingles)
+        return self._weights
 
     @property
     def count_share(self) -> float:
         """Share of the constants by number: a cheap stand-in for `share` to rank by."""
-        return len(self.shared) / max(1, len(self.cluster.signature))
+        return self.held / max(1, self.cluster.signature.size)
 
     @property
     def share(self) -> float:
         """Share of the cluster's weighted constants that the prompt holds, 0..1."""
-        if len(self.shared) == len(self.cluster.signature):
-            return 1.0 if self.shared else 0.0
+        if self.held == self.cluster.signature.size:
+            return 1.0 if self.held else 0.0
         return self.shared_weight / self.whole_weight if self.whole_weight else 0.0
 
     @property
     def score(self) -> float:
-        return score(self.cluster.size, self.shared_weight, anchors(self.shared))
+        return score(self.cluster.size, self.shared_weight, self.shared.ends)
 
     @property
     def balance(self) -> float:
@@ -80,7 +89,7 @@ class Candidate:
         return self._cosine
 
     def _covers(self, cover_percent: int) -> bool:
-        held, whole = len(self.shared), len(self.cluster.signature)
+        held, whole = self.held, self.cluster.signature.size
         if held == whole:
             return held > 0
         return 2 * held >= whole and 100 * self.shared_weight >= cover_percent * self.whole_weight
@@ -128,13 +137,12 @@ def _scores(state: State, one: Candidate, other: Candidate) -> tuple[float, floa
 
 def match(state: State, kept: Kept) -> Match:
     """Return where a prompt belongs."""
-    votes = state.by_constant.votes(kept.sketch.order, POSTINGS_MAX)
-    ranked = sorted(votes.items(), key=lambda vote: (-vote[1], vote[0]))[:CANDIDATES_MAX]
+    ordinals, votes = state.by_constant.foremost(kept.sketch.order, POSTINGS_MAX, CANDIDATES_MAX)
     best: Candidate | None = None
     rest: list[Candidate] = []
-    for ordinal, shared in ranked:
+    for ordinal, shared in zip(ordinals, votes, strict=True):
         cluster = state.clusters[ordinal]
-        if 2 * shared < len(cluster.signature) and rest:
+        if 2 * shared < cluster.signature.size and rest:
             continue  # cannot cover, and the record already has a second
         candidate = Candidate(state, cluster, kept.shingles)
         if candidate.covers and (best is None or explains_better(state, candidate, best, kept)):

@@ -12,7 +12,7 @@ from streams.prompts.clustering.cluster import Cluster
 from streams.prompts.clustering.layout import Layout, gaps, lay
 from streams.prompts.clustering.moves import Moves
 from streams.prompts.clustering.policy import BIT
-from streams.prompts.clustering.sketch import anchors
+from streams.prompts.clustering.shingles import Shingles
 from streams.prompts.clustering.splitting import holds_parts
 from streams.prompts.clustering.values import FILLS_MAX, are_values
 
@@ -31,7 +31,7 @@ def merge(moves: Moves, cluster: Cluster) -> None:
         other = state.clusters[ordinal]
         shared = cluster.signature & other.signature
         weight = state.evidence.weigh(shared)
-        if other.retired or len(shared) < policy.constants_min or weight < policy.evidence_bits * BIT:
+        if other.retired or shared.size < policy.constants_min or weight < policy.evidence_bits * BIT:
             continue
         values = _comparable(moves, cluster, other, shared, weight) and all(
             _differs_in_values(moves, one, shared, weight) for one in (cluster, other)
@@ -45,13 +45,13 @@ def merge(moves: Moves, cluster: Cluster) -> None:
             return
 
 
-def _comparable(moves: Moves, one: Cluster, other: Cluster, shared: frozenset[int], weight: int) -> bool:
+def _comparable(moves: Moves, one: Cluster, other: Cluster, shared: Shingles, weight: int) -> bool:
     """Tell whether two clusters share an end of their prompts, or enough by itself if neither knows an end.
 
     A template that begins and ends with a value has no ends.
     """
     if one.anchors or other.anchors:
-        return anchors(shared) > 0
+        return shared.ends > 0
     return weight >= moves.state.policy.distinctive_bits * BIT
 
 
@@ -75,11 +75,11 @@ def _is_stalled_offshoot(moves: Moves, one: Cluster, other: Cluster, weight: int
     return (state.now - numbers[-1]) * len(numbers) > STALLED_GAPS * (numbers[-1] - numbers[0])
 
 
-def _differs_in_values(moves: Moves, cluster: Cluster, shared: frozenset[int], weight: int) -> bool:
+def _differs_in_values(moves: Moves, cluster: Cluster, shared: Shingles, weight: int) -> bool:
     """Tell whether what a cluster has beside the shared constants are values of slots."""
     state = moves.state
     own = cluster.signature - shared
-    if not own:
+    if not own.size:
         return True
     newest = cluster.sample()[-MEMBERS_LOOKED_AT:]
     light = 2 * weight >= state.evidence.weigh(cluster.signature)

@@ -6,15 +6,14 @@ loses its last but one member, or the last one kept, dissolves.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Collection, Iterable
 
 from schemas.ids import cluster_id
 from schemas.prompts import ClusterChangeKind, Prompt
 from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.journal import Journal
 from streams.prompts.clustering.match import Candidate
+from streams.prompts.clustering.shingles import Shingles, held_by
 from streams.prompts.clustering.state import KEPT_CHARS_MAX, KEPT_MIN, State
 
 # A signature is learnt from a cluster's first members, and then holds: a run of prompts with one value in a slot
@@ -59,7 +58,7 @@ class Moves:
         if source is not None and (source.size < 2 or not source.kept):
             self.dissolve(source, kept.prompt)
 
-    def found(self, members: list[Kept], signature: frozenset[int] | None, reason: str) -> Cluster:
+    def found(self, members: list[Kept], signature: Shingles | None, reason: str) -> Cluster:
         """Found a cluster of kept prompts; without a signature, theirs is learnt at once."""
         state = self.state
         newest = max(members, key=lambda kept: kept.number)
@@ -90,7 +89,7 @@ class Moves:
         self.state.close_cluster(cluster)
         self._journal.changed(ClusterChangeKind.DISSOLVED, cluster.cluster_id, prompt, reason)
 
-    def absorb(self, target: Cluster, source: Cluster, signature: frozenset[int]) -> None:
+    def absorb(self, target: Cluster, source: Cluster, signature: Shingles) -> None:
         """Merge one cluster into another under the constants that both have."""
         state = self.state
         sample = source.sample()
@@ -146,7 +145,7 @@ class Moves:
         if not learning or len(cluster.kept) < policy.founders_min:
             return
         signature = constants(cluster.kept.values(), policy.keep_percent)
-        if len(signature) >= policy.constants_min:
+        if signature.size >= policy.constants_min:
             self.state.sign(cluster, signature)
 
     def _learn_on_schedule(self, cluster: Cluster, newcomer: Kept) -> None:
@@ -185,16 +184,9 @@ class Moves:
         return identity
 
 
-def constants(members: Iterable[Kept], keep_percent: int) -> frozenset[int]:
+def constants(members: Collection[Kept], keep_percent: int) -> Shingles:
     """Return the shingles that almost all of these prompts hold."""
-    held = [kept.shingles for kept in members]
-    needed = _needed(len(held), keep_percent)
-    if needed == len(held):
-        return frozenset.intersection(*held)
-    # What so many hold, at least one of the first few does.
-    candidates = frozenset().union(*held[: len(held) - needed + 1])
-    counts = Counter(chain.from_iterable(candidates & shingles for shingles in held))
-    return frozenset(shingle for shingle, count in counts.items() if count >= needed)
+    return held_by([kept.shingles for kept in members], _needed(len(members), keep_percent))
 
 
 def _needed(members: int, keep_percent: int) -> int:

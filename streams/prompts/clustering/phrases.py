@@ -9,12 +9,13 @@ end with it, or at a mark; text that runs on over the next sentences was written
 from __future__ import annotations
 
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from itertools import pairwise
 
 from streams.prompts.clustering.cluster import Kept
+from streams.prompts.clustering.compiled.sets import holding
 from streams.prompts.clustering.layout import SEAM, SENTENCE_ENDS
-from streams.prompts.clustering.sketch import anchors, located
+from streams.prompts.clustering.shingles import Shingles
+from streams.prompts.clustering.sketch import located
 
 PHRASE_MAX = 10  # more constants than this are no turn of phrase, whatever follows them
 DISTINCTIVE_MIN = 6  # as many say something by themselves: eight words in a row
@@ -23,24 +24,25 @@ RUNS_ON_PERCENT = 50  # of a prompt that runs on
 VALUE_ENDS = frozenset(":：;；\"”'’)]}>|」』】）")
 
 
-def is_phrase(members: Sequence[Kept], constants: frozenset[int]) -> bool:
+def is_phrase(members: Sequence[Kept], constants: Shingles) -> bool:
     """Tell whether these constants of these prompts are a turn of phrase."""
-    ends = anchors(constants)
-    if ends == 2 or len(constants) > PHRASE_MAX:
+    ends = constants.ends
+    if ends == 2 or constants.size > PHRASE_MAX:
         return False
-    distinctive = len(constants) >= DISTINCTIVE_MIN
+    distinctive = constants.size >= DISTINCTIVE_MIN
     if ends == 0 and not distinctive:
         return True
     newest = members[-LOOKED_AT:]
     return 2 * sum(_runs_on(kept, constants, distinctive) for kept in newest) > len(newest)
 
 
-def _runs_on(kept: Kept, constants: AbstractSet[int], distinctive: bool) -> bool:
+def _runs_on(kept: Kept, constants: Shingles, distinctive: bool) -> bool:
     """Tell whether most of a prompt stands in stretches that set in within a sentence and run over its end."""
     tokens, shingles = located(kept.prompt.text)
+    fixed = holding(shingles, constants.array).tolist()
     running = 0
     start: int | None = None
-    for place, constant in enumerate([*(shingle in constants for shingle in shingles), True]):
+    for place, constant in enumerate([*fixed, 1]):
         if not constant and start is None:
             start = place
         elif constant and start is not None:

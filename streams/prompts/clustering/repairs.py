@@ -14,7 +14,7 @@ from __future__ import annotations
 from streams.prompts.clustering.claiming import claim, evict
 from streams.prompts.clustering.cluster import Cluster
 from streams.prompts.clustering.merging import merge
-from streams.prompts.clustering.moves import LEARN_ALWAYS_MAX, LEARNING_MEMBERS_MAX, Moves
+from streams.prompts.clustering.moves import LEARN_ALWAYS_MAX, Moves
 from streams.prompts.clustering.phrases import is_phrase
 from streams.prompts.clustering.splitting import split
 
@@ -52,8 +52,6 @@ def _claim(moves: Moves, cluster: Cluster) -> None:
     growth = max(CHECK_GROWTH_MIN, min(CHECK_GROWTH_MAX, cluster.size // 3))
     cluster.check_at = cluster.size + growth
     moves.state.resize(cluster, 0)
-    if cluster.size > LEARNING_MEMBERS_MAX:
-        cluster.pack_sketches()
 
 
 SLICES = (_tidy, split, merge, _claim)

@@ -22,11 +22,12 @@ import orjson
 from schemas.errors import StateIncompatible
 from schemas.prompts import Moderation, Prompt
 from streams.prompts.clustering.cluster import Cluster, Kept
+from streams.prompts.clustering.shingles import Shingles
 from streams.prompts.clustering.state import State
 
 CENTROIDS, SIGNATURES, MEMBERS, WAITING, RECENT_IDS = "centroids", "signatures", "members", "waiting", "recent_ids"
 TABLES = (CENTROIDS, SIGNATURES, MEMBERS, WAITING, RECENT_IDS)
-FORMAT = 4
+FORMAT = 5
 _ZLIB_LEVEL = 1  # half the gain of level 9 at a tenth of its time
 _COUNTERS = struct.Struct("<BQQQB")
 _CLUSTER = struct.Struct("<BBQQQQQI")
@@ -54,8 +55,8 @@ def encode_cluster(cluster: Cluster) -> bytes:
     return head if cluster.retired else head + cluster.centroid.astype("<i4").tobytes()
 
 
-def encode_signature(signature: frozenset[int]) -> bytes:
-    return bytes([FORMAT]) + np.array(sorted(signature), dtype="<i8").tobytes()
+def encode_signature(signature: Shingles) -> bytes:
+    return bytes([FORMAT]) + signature.array.astype("<i8").tobytes()
 
 
 def encode_kept(kept: Kept) -> bytes:
@@ -88,7 +89,7 @@ def restore(state: State, rows: Iterable[tuple[str, str, bytes]]) -> list[tuple[
     for cluster in sorted(by_id.values(), key=lambda one: one.ordinal):
         state.install(cluster)
     for name, value in by_table[SIGNATURES]:
-        state.sign(by_id[name], frozenset(np.frombuffer(value, dtype="<i8", offset=1).tolist()))
+        state.sign(by_id[name], Shingles(np.frombuffer(value, dtype="<i8", offset=1).astype(np.int64)))
     for table in (MEMBERS, WAITING):
         for name, value in sorted(by_table[table], key=lambda row: int(row[0])):
             state.readmit(_decode_kept(int(name), table, value))
@@ -135,7 +136,7 @@ def _decode_cluster(cluster_id: str, value: bytes, dimension: int) -> Cluster:
 
 def _decode_kept(number: int, table: str, value: bytes) -> Kept:
     _, home, sequence, dimension = _KEPT.unpack_from(value)
-    vector = np.frombuffer(value, dtype=np.int8, count=dimension, offset=_KEPT.size)
+    vector = np.frombuffer(value, dtype=np.int8, count=dimension, offset=_KEPT.size).copy()
     prompt, moderation = orjson.loads(zlib.decompress(value[_KEPT.size + dimension :]))
     return Kept(
         number,

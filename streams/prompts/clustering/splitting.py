@@ -9,16 +9,19 @@ the last value with a sentence that others lack.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
-from itertools import chain
+
+import numpy as np
 
 from schemas.prompts import ClusterChangeKind
 from streams.prompts.clustering.claiming import claim
 from streams.prompts.clustering.cluster import Cluster, Kept
+from streams.prompts.clustering.compiled.splitting import grouped
+from streams.prompts.clustering.compiled.texts import STARTS
 from streams.prompts.clustering.layout import SEAM, Layout, gaps, lay
 from streams.prompts.clustering.moves import Moves, constants
-from streams.prompts.clustering.sketch import STARTS
+from streams.prompts.clustering.shingles import Shingles, held_by
 from streams.prompts.clustering.values import are_values
 
 SPLIT_MEMBERS_MIN = 6
@@ -32,7 +35,7 @@ MEMBERS_PER_WORDING = 5  # on average: fewer, and the place is a slot
 CLOSING_SHINGLES_MIN = 6
 
 
-_Group = tuple[int, frozenset[int]]  # members (a bit mask over the sample), and the shingles that just these hold
+_Group = tuple[int, Shingles]  # members (a bit mask over the sample), and the shingles that just these hold
 
 
 @dataclass(slots=True)
@@ -69,12 +72,12 @@ def split(moves: Moves, cluster: Cluster) -> None:
         moves.learn(cluster, anew=True)
 
 
-def holds_parts(moves: Moves, sample: list[Kept], signature: frozenset[int]) -> bool:
+def holds_parts(moves: Moves, sample: list[Kept], signature: Shingles) -> bool:
     """Tell whether prompts with these constants in common would be split."""
     return len(sample) >= SPLIT_MEMBERS_MIN and bool(_chosen(moves, signature, sample))
 
 
-def _chosen(moves: Moves, signature: frozenset[int], sample: list[Kept]) -> list[int]:
+def _chosen(moves: Moves, signature: Shingles, sample: list[Kept]) -> list[int]:
     policy = moves.state.policy
     groups = _groups(sample, signature, policy.group_members_min)
     parts = _parts(moves, signature, sample, groups)
@@ -95,7 +98,7 @@ def _chosen(moves: Moves, signature: frozenset[int], sample: list[Kept]) -> list
     return chosen or _wordings(moves, signature, sample, groups)
 
 
-def _wordings(moves: Moves, signature: frozenset[int], sample: list[Kept], groups: list[_Group]) -> list[int]:
+def _wordings(moves: Moves, signature: Shingles, sample: list[Kept], groups: list[_Group]) -> list[int]:
     """Return the parts whose members word some places of a sentence otherwise than all the others do.
 
     Values of two slots come together as chance will have it. Words that come together at several places, or that all
@@ -108,7 +111,7 @@ def _wordings(moves: Moves, signature: frozenset[int], sample: list[Kept], group
     for members, group in groups:
         left = members & ~taken
         rest = everyone & ~members
-        if len(group) < WORDING_CONSTANTS_MIN or min(left.bit_count(), rest.bit_count()) < witnesses:
+        if group.size < WORDING_CONSTANTS_MIN or min(left.bit_count(), rest.bit_count()) < witnesses:
             continue
         holder = _members(sample, members)[0]
         places = [gap for gap in gaps(holder.prompt.text, group, signature, holder.shingles) if gap.edges >= SEAM]
@@ -126,7 +129,7 @@ def _openings(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[int]:
     policy = moves.state.policy
     by_opening: dict[int, int] = defaultdict(int)
     for place, kept in enumerate(sample):
-        opening = kept.sketch.order[0] if kept.sketch.order else 0
+        opening = int(kept.sketch.order[0]) if kept.sketch.order.size else 0
         if opening & STARTS and opening not in cluster.signature:
             by_opening[opening] |= 1 << place
     parts = [by_opening[opening] for opening in sorted(by_opening)]
@@ -144,13 +147,13 @@ def _openings(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[int]:
     return parts if 2 * going_on >= len(sample) else []
 
 
-def _parts(moves: Moves, signature: frozenset[int], sample: list[Kept], groups: list[_Group]) -> list[_Part]:
+def _parts(moves: Moves, signature: Shingles, sample: list[Kept], groups: list[_Group]) -> list[_Part]:
     """Return disjoint parts of the sample that share constants beyond the cluster's, heaviest first."""
     state, policy = moves.state, moves.state.policy
     base = max(1, state.evidence.weigh(signature))
     found = []
     for members, group in groups:
-        if len(group) < policy.group_constants_min:
+        if group.size < policy.group_constants_min:
             continue
         holders = _members(sample, members)
         weight = state.evidence.weigh(group)
@@ -177,34 +180,25 @@ def _parts(moves: Moves, signature: frozenset[int], sample: list[Kept], groups: 
     return parts
 
 
-def _closes(kept: Kept, group: frozenset[int], signature: frozenset[int]) -> bool:
+def _closes(kept: Kept, group: Shingles, signature: Shingles) -> bool:
     """Tell whether a group ends a prompt, after a value, by more than a turn of phrase."""
     filled = gaps(kept.prompt.text, group, signature, kept.shingles)
     return any(gap.closes and gap.own >= CLOSING_SHINGLES_MIN for gap in filled)
 
 
-def _groups(sample: list[Kept], signature: frozenset[int], members_min: int) -> list[_Group]:
+def _groups(sample: list[Kept], signature: Shingles, members_min: int) -> list[_Group]:
     """Return sets of members (as bit masks), each with the shingles that just these members hold."""
-    masks: dict[int, int] = defaultdict(int)
     most = len(sample) * 9 // 10  # what almost all hold is a constant already
-    counts = Counter(chain.from_iterable(kept.sketch.order for kept in sample))
-    shared = {shingle for shingle, count in counts.items() if members_min <= count <= most} - signature
-    for place, kept in enumerate(sample):
-        bit = 1 << place
-        for shingle in shared & kept.shingles:
-            masks[shingle] |= bit
-    same: dict[int, list[int]] = defaultdict(list)
-    for shingle, members in masks.items():
-        same[members].append(shingle)
-    keys = sorted(same, key=lambda members: (-len(same[members]) * members.bit_count(), members))[:GROUPS_MAX]
-    groups = []
-    while keys:
-        first = keys[0]
-        alike = [key for key in keys if _alike(first, key)]
-        groups.append((first, frozenset(chain.from_iterable(same[key] for key in alike))))
-        taken = set(alike)
-        keys = [key for key in keys if key not in taken]
-    return groups
+    arrays = [kept.shingles.array for kept in sample]
+    starts = np.zeros(len(arrays) + 1, dtype=np.int64)
+    np.cumsum([array.size for array in arrays], out=starts[1:])
+    held = np.concatenate(arrays)
+    shared = held_by([kept.shingles for kept in sample], members_min) - signature
+    firsts, group_of = grouped(held, starts, shared.array, most, GROUPS_MAX, SAME_GROUP_PERCENT)
+    return [
+        (int.from_bytes(first.tobytes(), "little"), Shingles(shared.array[group_of == number]))
+        for number, first in enumerate(firsts.astype("<u8"))
+    ]
 
 
 def _alike(one: int, other: int) -> bool:

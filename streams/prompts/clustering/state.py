@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
-from collections import Counter
-from collections.abc import Collection, Iterable
-from itertools import chain
 
 import numpy as np
 
 from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.evidence import CLUSTER_COUNTS, Evidence
+from streams.prompts.clustering.index import Index
 from streams.prompts.clustering.policy import Policy
+from streams.prompts.clustering.shingles import EMPTY, Shingles
 
 # Text kept for one cluster and for all waiting prompts of a tenant, in characters. A cluster of 500-character prompts
 # keeps its full sample; one of very long prompts keeps fewer, though never fewer than found a cluster.
@@ -25,65 +24,6 @@ KEPT_CHARS_MAX = 131_072
 KEPT_MIN = 4
 FIRST_CHECK = 8  # members at which a cluster is repaired for the first time
 WAITING_CHARS_MAX = 16 * 1024 * 1024
-
-
-class SortedIndex:
-    """Shingle -> ascending numbers of what holds it.
-
-    Most shingles are held once. Such a one lies here as a bare number, not as a list: half the memory, and no container
-    that the garbage collector visits.
-    """
-
-    def __init__(self) -> None:
-        self._holders: dict[int, int | list[int]] = {}
-
-    def insert(self, shingles: Iterable[int], number: int) -> None:
-        holders = self._holders
-        for shingle in shingles:
-            held = holders.setdefault(shingle, number)
-            if held is number:
-                continue
-            if isinstance(held, int):
-                holders[shingle] = [held, number] if held < number else [number, held]
-            elif held[-1] < number:
-                held.append(number)
-            else:
-                insort(held, number)
-
-    def take_out(self, shingles: Iterable[int], number: int) -> None:
-        holders = self._holders
-        for shingle in shingles:
-            held = holders[shingle]
-            if isinstance(held, int):
-                del holders[shingle]
-            elif len(held) == 2:
-                holders[shingle] = held[0] if held[1] == number else held[1]
-            else:
-                del held[bisect_left(held, number)]
-
-    def votes(self, shingles: Iterable[int], postings_max: int | None = None) -> dict[int, int]:
-        """Return how many of these shingles each number holds, without those that more than `postings_max` hold."""
-        found = list(filter(None, map(self._holders.get, shingles)))  # no number is 0
-        lists = [held for held in found if isinstance(held, list)]
-        lone = [held for held in found if isinstance(held, int)]
-        if postings_max is not None:
-            lists = [held for held in lists if len(held) <= postings_max]
-        return dict(Counter(chain(lone, *lists)))  # a Counter would add where its reader replaces
-
-    def holders(self, shingles: Iterable[int], newest: int) -> tuple[dict[int, list[int]], dict[int, int]]:
-        """Return of the shingles that several hold the `newest` holders, and of those that one holds this one."""
-        lookup = self._holders.get
-        several: dict[int, list[int]] = {}
-        lone: dict[int, int] = {}
-        for shingle in shingles:
-            held = lookup(shingle)
-            if held is None:
-                continue
-            if isinstance(held, int):
-                lone[shingle] = held
-            else:
-                several[shingle] = held[-newest:]
-        return several, lone
 
 
 class State:
@@ -103,10 +43,10 @@ class State:
         self.waiting: list[int] = []  # numbers, ascending
         self.waiting_chars = 0
         self.member_chars = 0  # derived: of all samples together
-        self.by_constant = SortedIndex()  # shingle -> ordinals
-        self.pool = SortedIndex()  # shingle -> numbers of founding candidates
-        self.claimable = SortedIndex()  # shingle -> numbers of prompts whose cluster knows no end of theirs
-        self.evidence = Evidence()
+        self.by_constant = Index()  # shingle -> ordinals
+        self.pool = Index()  # shingle -> numbers of founding candidates
+        self.claimable = Index()  # shingle -> numbers of prompts whose cluster knows no end of theirs
+        self.evidence = Evidence(self.by_constant, self.pool)
         self.due: list[int] = []  # ordinals of clusters whose repair is due, ascending
         self.by_fed: list[tuple[int, int]] = []  # heap of (fed, ordinal), lazily corrected
         self.retired: list[tuple[int, int]] = []  # (fed, ordinal) of retired clusters, ascending
@@ -205,7 +145,7 @@ class State:
 
     def close_cluster(self, cluster: Cluster) -> None:
         """Remove a cluster whose sample is empty."""
-        self.sign(cluster, frozenset())
+        self.sign(cluster, EMPTY)
         if cluster.retired:
             self.retired.remove((cluster.fed, cluster.ordinal))
         self.set_due(cluster, due=False)
@@ -216,15 +156,13 @@ class State:
         self.changed_signatures.discard(cluster.ordinal)
         self.removed_rows += [("centroids", cluster.cluster_id), ("signatures", cluster.cluster_id)]
 
-    def sign(self, cluster: Cluster, signature: frozenset[int]) -> None:
+    def sign(self, cluster: Cluster, signature: Shingles) -> None:
         """Give a cluster other constants."""
         gone, come = cluster.signature - signature, signature - cluster.signature
         if not gone and not come:
             return
         self.by_constant.take_out(gone, cluster.ordinal)
         self.by_constant.insert(come, cluster.ordinal)
-        self.evidence.remove(gone, CLUSTER_COUNTS)
-        self.evidence.add(come, CLUSTER_COUNTS)
         cluster.set_signature(signature)
         self.changed_signatures.add(cluster.ordinal)
         self._index_anew(cluster)
@@ -245,7 +183,7 @@ class State:
         cluster.retired = True
         cluster.clear_centroid()
         insort(self.retired, (cluster.fed, cluster.ordinal))
-        self.sign(cluster, frozenset(sorted(cluster.signature)[: self.policy.stub_constants_max]))
+        self.sign(cluster, Shingles(cluster.signature.array[: self.policy.stub_constants_max].copy()))
         self.resize(cluster, 0)
 
     def revive(self, cluster: Cluster) -> None:
@@ -293,9 +231,10 @@ class State:
                 return cluster
         return None
 
-    def overlaps(self, shingles: Collection[int]) -> dict[int, int]:
+    def overlaps(self, shingles: Shingles) -> dict[int, int]:
         """Return ordinal -> how many of these shingles are constants of that cluster."""
-        return self.by_constant.votes(shingles)
+        ordinals, counts = self.by_constant.votes(shingles.array)
+        return dict(zip(ordinals.tolist(), counts.tolist(), strict=True))
 
     def _index_anew(self, cluster: Cluster) -> None:
         """Let others found clusters of a young one's sample, and claim that of one without an end of its prompts.
@@ -327,10 +266,8 @@ class State:
 
     def _pool_in(self, kept: Kept) -> None:
         self.pool.insert(kept.shingles, kept.number)
-        self.evidence.add(kept.shingles, 1)
         self.evidence.resize(1)
 
     def _pool_out(self, kept: Kept) -> None:
         self.pool.take_out(kept.shingles, kept.number)
-        self.evidence.remove(kept.shingles, 1)
         self.evidence.resize(-1)

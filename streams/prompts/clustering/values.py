@@ -14,12 +14,13 @@ from streams.prompts.clustering.cluster import Kept
 from streams.prompts.clustering.layout import Gap, gaps
 from streams.prompts.clustering.moves import Moves
 from streams.prompts.clustering.policy import BIT
+from streams.prompts.clustering.shingles import Shingles
 
 FILLS_MAX = 3  # gaps whose values may go together: a document with its title and its date
 WORD_FILL_MAX = 5  # shingles that a word or two change
 
 
-def are_values(moves: Moves, holders: Sequence[Kept], own: frozenset[int], shared: frozenset[int]) -> bool:
+def are_values(moves: Moves, holders: Sequence[Kept], own: Shingles, shared: Shingles) -> bool:
     """Tell whether the shingles that these prompts have beside the shared constants are values of slots."""
     evidence, policy = moves.state.evidence, moves.state.policy
     around = evidence.weigh(shared)
@@ -27,7 +28,7 @@ def are_values(moves: Moves, holders: Sequence[Kept], own: frozenset[int], share
         return False
     weight = evidence.weigh(own)
     light = 100 * weight < policy.group_weight_percent * around
-    few = policy.group_weight_percent * len(shared) // 100
+    few = policy.group_weight_percent * shared.size // 100
     laid = []
     for kept in holders:
         filled = gaps(kept.prompt.text, own, shared, kept.shingles)

@@ -1,0 +1,349 @@
+"""An index from shingles to the numbers that hold them.
+
+A hash table that grows by linear hashing (Litwin 1980): each new entry splits one bucket, so no insertion waits for a
+rehash. What holds a shingle stands in its entry if it is alone, else in a run, ascending in a block of the arena.
+
+    heads     bucket -> its first entry, or NONE
+    entries   entry -> shingle, next entry of the bucket, how many hold it, the one that does or where the run begins,
+              and the size class of the run's block (0 if there is none)
+    arena     all runs
+    meta      counters (below), then for each size class of blocks the first free one
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streams.prompts.clustering.compiled.compiler import Bytes, Ints, kernel
+
+NONE = -1
+KEY, NEXT, HELD, FIRST, CLASS = COLUMNS = range(5)  # of an entry
+BUCKETS, ENTRIES_USED, ENTRIES_FREE, KEYS, ARENA_USED, BLOCKS_FREE = range(6)  # places in meta
+SIZE_CLASSES = 40
+META_SIZE = BLOCKS_FREE + SIZE_CLASSES
+BUCKETS_FIRST = 8
+_SPREAD = 0x9E3779B1  # odd, by the golden ratio: spreads consecutive numbers over a table
+
+
+@kernel()
+def _bucket(shingle: int, buckets: int, mask: int) -> int:
+    place = (shingle >> 2) & mask
+    return place if place < buckets else place & (mask >> 1)
+
+
+@kernel()
+def _mask(buckets: int) -> int:
+    mask = 1
+    while mask < buckets:
+        mask <<= 1
+    return mask - 1
+
+
+@kernel()
+def _find(heads: Ints, entries: Ints, buckets: int, mask: int, shingle: int) -> int:
+    entry = heads[_bucket(shingle, buckets, mask)]
+    while entry != NONE and entries[entry, KEY] != shingle:
+        entry = entries[entry, NEXT]
+    return entry
+
+
+@kernel()
+def _split_bucket(heads: Ints, entries: Ints, meta: Ints) -> None:
+    """Add one bucket, and let it have its share of an earlier one's entries."""
+    added = meta[BUCKETS]
+    meta[BUCKETS] = added + 1
+    mask = _mask(added + 1)
+    origin = added & (mask >> 1)
+    entry = heads[origin]
+    heads[origin] = heads[added] = NONE
+    while entry != NONE:
+        following = entries[entry, NEXT]
+        bucket = _bucket(entries[entry, KEY], added + 1, mask)
+        entries[entry, NEXT] = heads[bucket]
+        heads[bucket] = entry
+        entry = following
+
+
+@kernel()
+def _take_block(arena: Ints, meta: Ints, size_class: int) -> int:
+    """Return where a free block begins, or NONE if the arena is full."""
+    block = meta[BLOCKS_FREE + size_class]
+    if block != NONE:
+        meta[BLOCKS_FREE + size_class] = arena[block]
+        return block
+    block = meta[ARENA_USED]
+    if block + (1 << size_class) > arena.size:
+        return NONE
+    meta[ARENA_USED] = block + (1 << size_class)
+    return block
+
+
+@kernel()
+def _move_run(entries: Ints, arena: Ints, meta: Ints, entry: int, size_class: int) -> bool:
+    """Move the numbers of an entry to a block of another size, or to no block if only one is left."""
+    held, first, left = entries[entry, HELD], entries[entry, FIRST], entries[entry, CLASS]
+    if size_class == 0:
+        entries[entry, FIRST] = arena[first]
+    else:
+        block = _take_block(arena, meta, size_class)
+        if block == NONE:
+            return False
+        if left == 0:
+            arena[block] = first
+        else:
+            arena[block : block + held] = arena[first : first + held]
+        entries[entry, FIRST] = block
+    if left > 0:
+        arena[first] = meta[BLOCKS_FREE + left]
+        meta[BLOCKS_FREE + left] = first
+    entries[entry, CLASS] = size_class
+    return True
+
+
+@kernel("i8(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8, i8)")
+def insert(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, number: int, start: int) -> int:
+    """Let a number hold these shingles from the place `start` on; return where the arena was full, or their count.
+
+    There must be room for as many entries and buckets more as there are shingles.
+    """
+    mask = _mask(meta[BUCKETS])
+    for place in range(start, shingles.size):
+        shingle = shingles[place]
+        entry = _find(heads, entries, meta[BUCKETS], mask, shingle)
+        if entry == NONE:
+            entry = meta[ENTRIES_FREE]
+            if entry == NONE:
+                entry = meta[ENTRIES_USED]
+                meta[ENTRIES_USED] += 1
+            else:
+                meta[ENTRIES_FREE] = entries[entry, NEXT]
+            bucket = _bucket(shingle, meta[BUCKETS], mask)
+            entries[entry, KEY], entries[entry, NEXT] = shingle, heads[bucket]
+            entries[entry, HELD], entries[entry, FIRST], entries[entry, CLASS] = 1, number, 0
+            heads[bucket] = entry
+            meta[KEYS] += 1
+            if meta[KEYS] > meta[BUCKETS]:
+                _split_bucket(heads, entries, meta)
+                mask = _mask(meta[BUCKETS])
+            continue
+        held, size_class = entries[entry, HELD], entries[entry, CLASS]
+        if held == 1 << size_class and not _move_run(entries, arena, meta, entry, size_class + 1):
+            return place
+        first = entries[entry, FIRST]
+        at = first + held
+        while at > first and arena[at - 1] > number:
+            arena[at] = arena[at - 1]
+            at -= 1
+        arena[at] = number
+        entries[entry, HELD] = held + 1
+    return shingles.size
+
+
+@kernel()
+def _remove_entry(heads: Ints, entries: Ints, meta: Ints, bucket: int, entry: int) -> None:
+    before = heads[bucket]
+    if before == entry:
+        heads[bucket] = entries[entry, NEXT]
+    else:
+        while entries[before, NEXT] != entry:
+            before = entries[before, NEXT]
+        entries[before, NEXT] = entries[entry, NEXT]
+    entries[entry, NEXT] = meta[ENTRIES_FREE]
+    meta[ENTRIES_FREE] = entry
+    meta[KEYS] -= 1
+
+
+@kernel("i8(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8)")
+def remove(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, number: int) -> int:
+    """Let a number no longer hold these shingles; return how many of them it held, from the first one on."""
+    buckets, mask = meta[BUCKETS], _mask(meta[BUCKETS])
+    for place in range(shingles.size):
+        entry = _find(heads, entries, buckets, mask, shingles[place])
+        if entry == NONE:
+            return place
+        held, first = entries[entry, HELD], entries[entry, FIRST]
+        if held == 1:
+            if first != number:
+                return place
+            _remove_entry(heads, entries, meta, _bucket(shingles[place], buckets, mask), entry)
+            continue
+        at = first + np.searchsorted(arena[first : first + held], number)
+        if at == first + held or arena[at] != number:
+            return place
+        arena[at : first + held - 1] = arena[at + 1 : first + held]
+        entries[entry, HELD] = held - 1
+        size_class = entries[entry, CLASS]
+        if held - 1 == 1:
+            _move_run(entries, arena, meta, entry, 0)
+        elif 4 * (held - 1) <= 1 << size_class:
+            _move_run(entries, arena, meta, entry, size_class - 1)  # it may stay where it is if there is no room
+    return shingles.size
+
+
+@kernel()
+def _seat(table: Ints, numbers: Ints, number: int) -> int:
+    """Return where a number's place stands in a table, or may be written."""
+    slot = (number * _SPREAD) & (table.size - 1)
+    while table[slot] != NONE and numbers[table[slot]] != number:
+        slot = (slot + 1) & (table.size - 1)
+    return slot
+
+
+@kernel()
+def _counted(entries: Ints, arena: Ints, among: Ints, newest: int, held_min: int) -> tuple[Ints, Ints]:
+    """Return the `newest` numbers of each of these entries, each once, and in how many they stand.
+
+    Entries that fewer than `held_min` numbers hold are passed over.
+    """
+    total = 0
+    for entry in among:
+        total += min(newest, entries[entry, HELD])
+    size = 2
+    while size < 2 * total:
+        size <<= 1
+    table = np.full(size, NONE, dtype=np.int64)
+    numbers, counts = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.int64)
+    distinct = 0
+    for entry in among:
+        held, first = entries[entry, HELD], entries[entry, FIRST]
+        if held < held_min:
+            continue
+        for place in range(held - min(newest, held), held):
+            number = first if held == 1 else arena[first + place]
+            slot = _seat(table, numbers, number)
+            if table[slot] == NONE:
+                table[slot] = distinct
+                numbers[distinct], counts[distinct] = number, 0
+                distinct += 1
+            counts[table[slot]] += 1
+    return numbers[:distinct].copy(), counts[:distinct].copy()
+
+
+@kernel("Tuple((i8[::1], i8[::1]))(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8)")
+def votes(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, postings_max: int) -> tuple[Ints, Ints]:
+    """Return the numbers that hold any of these shingles, and how many each holds.
+
+    What more than `postings_max` numbers hold does not count.
+    """
+    found = np.empty(shingles.size, dtype=np.int64)
+    buckets, mask = meta[BUCKETS], _mask(meta[BUCKETS])
+    count = 0
+    for shingle in shingles:
+        entry = _find(heads, entries, buckets, mask, shingle)
+        if entry != NONE and entries[entry, HELD] <= postings_max:
+            found[count] = entry
+            count += 1
+    return _counted(entries, arena, found[:count], postings_max, 1)
+
+
+@kernel()
+def _ranked(numbers: Ints, counts: Ints, most: int, sign: int) -> Ints:
+    """Return the places of the highest counts, highest first; of equals the smaller number, or the larger one (-1)."""
+    places = np.empty(most + 1, dtype=np.int64)  # the last one is for whom there is no room
+    taken = 0
+    for place in range(numbers.size):
+        at = taken
+        while at > 0:
+            other = places[at - 1]
+            ahead = counts[other] - counts[place]
+            if ahead > 0 or (ahead == 0 and sign * numbers[other] < sign * numbers[place]):
+                break
+            places[at] = other
+            at -= 1
+        places[at] = place
+        taken = min(taken + 1, most)
+    return places[:taken]
+
+
+@kernel("Tuple((i8[::1], i8[::1]))(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8, i8)")
+def foremost(
+    heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, postings_max: int, most: int
+) -> tuple[Ints, Ints]:
+    """Return those of the votes that are the most, highest first; of equals the smaller number comes first."""
+    numbers, counts = votes(heads, entries, arena, meta, shingles, postings_max)
+    first = _ranked(numbers, counts, most, 1)
+    return numbers[first], counts[first]
+
+
+@kernel()
+def _held(heads: Ints, entries: Ints, buckets: int, mask: int, shingle: int) -> int:
+    entry = _find(heads, entries, buckets, mask, shingle)
+    return 0 if entry == NONE else entries[entry, HELD]
+
+
+@kernel("i8[::1](i8[::1], i8[:, ::1], i8[::1], i8[::1])")
+def holders(heads: Ints, entries: Ints, meta: Ints, shingles: Ints) -> Ints:
+    """Return how many numbers hold each of these shingles."""
+    counts = np.empty(shingles.size, dtype=np.int64)
+    buckets, mask = meta[BUCKETS], _mask(meta[BUCKETS])
+    for place in range(shingles.size):
+        counts[place] = _held(heads, entries, buckets, mask, shingles[place])
+    return counts
+
+
+@kernel("UniTuple(i8, 3)(i8[::1], i8[:,::1], i8[::1], i8[::1], i8[:,::1], i8[::1], i8, i8[::1], i8[::1], i8[::1])")
+def sums_of_logs(
+    heads: Ints, entries: Ints, meta: Ints,
+    other_heads: Ints, other_entries: Ints, other_meta: Ints,
+    times: int, logs: Ints, shingles: Ints, among: Ints,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Return how many of these shingles are among others, and the sums of logarithms of those that are and of all.
+
+    The logarithm of a shingle is `logs[times * a + b]`, where a and b are how many hold it in the two indexes.
+    """
+    buckets, mask = meta[BUCKETS], _mask(meta[BUCKETS])
+    other_buckets, other_mask = other_meta[BUCKETS], _mask(other_meta[BUCKETS])
+    found = sum_found = total = place = 0
+    for shingle in shingles:
+        count = times * _held(heads, entries, buckets, mask, shingle)
+        count += _held(other_heads, other_entries, other_buckets, other_mask, shingle)
+        total += logs[count]
+        while place < among.size and among[place] < shingle:
+            place += 1
+        if place < among.size and among[place] == shingle:
+            found += 1
+            sum_found += logs[count]
+    return found, sum_found, total
+
+
+@kernel("Tuple((i8[::1], u1[:,::1], i8[::1], i8[::1]))(i8[::1], i8[:,::1], i8[::1], i8[::1], i8[::1], i8, i8, i8, i8)")
+def neighbours(
+    heads: Ints, entries: Ints, arena: Ints, meta: Ints,
+    shingles: Ints, newcomer: int, newest: int, votes_min: int, most: int,
+) -> tuple[Ints, Bytes, Ints, Ints]:  # fmt: skip
+    """Return the numbers that hold the most of these shingles, nearest first, and what they hold.
+
+    Numbers are compared by how many shingles they share with others beside the newcomer, among the `newest` of each;
+    of equals the newer one comes first. Places are those of the shingles that anybody else holds.
+
+    Returns:
+        the numbers; for each and each place, whether it holds the shingle there; the places; how many hold each, at
+        most `newest`.
+    """
+    buckets, mask = meta[BUCKETS], _mask(meta[BUCKETS])
+    places, found = np.empty(shingles.size, dtype=np.int64), np.empty(shingles.size, dtype=np.int64)
+    count = 0
+    for place in range(shingles.size):
+        entry = _find(heads, entries, buckets, mask, shingles[place])
+        if entry != NONE and (entries[entry, HELD] > 1 or entries[entry, FIRST] != newcomer):
+            places[count], found[count] = place, entry
+            count += 1
+    numbers, votes = _counted(entries, arena, found[:count], newest, 2)
+    amounts = np.empty(count, dtype=np.int64)
+    for column in range(count):
+        amounts[column] = min(newest, entries[found[column], HELD])
+    close = np.flatnonzero((votes >= votes_min) & (numbers != newcomer))
+    nearest = close[_ranked(numbers[close], votes[close], most, -1)]
+    near = nearest.size
+    known = np.empty(near, dtype=np.int64)
+    shared = np.zeros((near, count), dtype=np.uint8)
+    for row in range(near):
+        known[row] = numbers[nearest[row]]
+        for column in range(count):
+            held, first = entries[found[column], HELD], entries[found[column], FIRST]
+            if held == 1:
+                shared[row, column] = first == known[row]
+            else:
+                at = np.searchsorted(arena[first : first + held], known[row])
+                shared[row, column] = at < held and arena[first + at] == known[row]
+    return known, shared, places[:count].copy(), amounts

@@ -1,0 +1,97 @@
+"""Sets of shingles as ascending arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streams.prompts.clustering.compiled.compiler import Bytes, Ints, kernel
+
+
+@kernel("i8[::1](i8[::1], i8[::1])")
+def intersect(one: Ints, other: Ints) -> Ints:
+    both = np.empty(min(one.size, other.size), dtype=np.int64)
+    i = j = count = 0
+    while i < one.size and j < other.size:
+        if one[i] == other[j]:
+            both[count] = one[i]
+            count += 1
+            i += 1
+            j += 1
+        elif one[i] < other[j]:
+            i += 1
+        else:
+            j += 1
+    return both[:count].copy()
+
+
+@kernel("i8[::1](i8[::1], i8[::1])")
+def subtract(one: Ints, other: Ints) -> Ints:
+    left = np.empty(one.size, dtype=np.int64)
+    j = count = 0
+    for shingle in one:
+        while j < other.size and other[j] < shingle:
+            j += 1
+        if j == other.size or other[j] != shingle:
+            left[count] = shingle
+            count += 1
+    return left[:count].copy()
+
+
+@kernel("b1(i8[::1], i8[::1])")
+def is_subset(one: Ints, other: Ints) -> bool:
+    if one.size > other.size:
+        return False
+    j = 0
+    for shingle in one:
+        while j < other.size and other[j] < shingle:
+            j += 1
+        if j == other.size or other[j] != shingle:
+            return False
+        j += 1
+    return True
+
+
+@kernel("i8(i8[::1], i8[::1])")
+def count_both(one: Ints, other: Ints) -> int:
+    """Return how many shingles two sets share."""
+    j = count = 0
+    for shingle in one:
+        while j < other.size and other[j] < shingle:
+            j += 1
+        if j < other.size and other[j] == shingle:
+            count += 1
+    return count
+
+
+@kernel("u1[::1](i8[::1], i8[::1])")
+def holding(shingles: Ints, held: Ints) -> Bytes:
+    """Return for each of these shingles, in any order, whether a set holds it."""
+    found = np.empty(shingles.size, dtype=np.uint8)
+    for place in range(shingles.size):
+        at = np.searchsorted(held, shingles[place])
+        found[place] = at < held.size and held[at] == shingles[place]
+    return found
+
+
+@kernel("i8(i8[::1])")
+def marks(shingles: Ints) -> int:
+    """Return the marks of ends that stand in any of these shingles."""
+    found = 0
+    for shingle in shingles:
+        found |= shingle & 3
+    return found
+
+
+@kernel("i8[::1](i8[::1], i8)")
+def repeated(ascending: Ints, times: int) -> Ints:
+    """Return the values that stand at least so often in an ascending array, each once."""
+    found = np.empty(ascending.size // max(1, times) + 1, dtype=np.int64)
+    count = 0
+    start = 0
+    for place in range(1, ascending.size + 1):
+        if place == ascending.size or ascending[place] != ascending[start]:
+            if place - start >= times:
+                found[count] = ascending[start]
+                count += 1
+            start = place
+    return found[:count].copy()

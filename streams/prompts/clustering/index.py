@@ -1,0 +1,79 @@
+"""Which numbers hold a shingle: clusters by their constants, kept prompts by all they have."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streams.prompts.clustering.compiled import index as loops
+from streams.prompts.clustering.compiled.compiler import Bytes, Ints
+from streams.prompts.clustering.shingles import Shingles
+
+ANY = 1 << 62  # more numbers than can hold a shingle
+
+
+class Index:
+    """Shingle -> ascending numbers of what holds it. No number is negative, and none holds a shingle twice.
+
+    The arrays are those of `compiled.index`. They grow in place (large ones by remapping their pages), and never
+    shrink: what is let go is used again.
+    """
+
+    def __init__(self) -> None:
+        self.heads = np.full(loops.BUCKETS_FIRST, loops.NONE, dtype=np.int64)
+        self.entries = np.empty((loops.BUCKETS_FIRST, len(loops.COLUMNS)), dtype=np.int64)
+        self.arena = np.empty(loops.BUCKETS_FIRST, dtype=np.int64)
+        self.meta = np.zeros(loops.META_SIZE, dtype=np.int64)
+        self.meta[loops.BUCKETS] = loops.BUCKETS_FIRST
+        self.meta[loops.ENTRIES_FREE] = loops.NONE
+        self.meta[loops.BLOCKS_FREE :] = loops.NONE
+
+    def insert(self, shingles: Shingles, number: int) -> None:
+        self._make_room(shingles.size)
+        done = 0
+        while (
+            done := loops.insert(self.heads, self.entries, self.arena, self.meta, shingles.array, number, done)
+        ) < shingles.size:
+            self.arena.resize(2 * self.arena.size, refcheck=False)
+
+    def take_out(self, shingles: Shingles, number: int) -> None:
+        """Let a number no longer hold these shingles.
+
+        Raises:
+            KeyError: it does not hold one of them.
+        """
+        done = loops.remove(self.heads, self.entries, self.arena, self.meta, shingles.array, number)
+        if done < shingles.size:
+            raise KeyError(f"number {number} does not hold shingle {shingles.array[done]}")
+
+    def votes(self, shingles: Ints, postings_max: int = ANY) -> tuple[Ints, Ints]:
+        """Return what holds any of these shingles, and how many each; what more than `postings_max` hold counts not."""
+        numbers, counts = loops.votes(self.heads, self.entries, self.arena, self.meta, shingles, postings_max)
+        return numbers, counts
+
+    def foremost(self, shingles: Ints, postings_max: int, most: int) -> tuple[list[int], list[int]]:
+        """Return what holds the most of these shingles, and how many each; of equals the smaller number first."""
+        numbers, counts = loops.foremost(self.heads, self.entries, self.arena, self.meta, shingles, postings_max, most)
+        return numbers.tolist(), counts.tolist()
+
+    def holders(self, shingles: Ints) -> Ints:
+        """Return how many numbers hold each of these shingles."""
+        return loops.holders(self.heads, self.entries, self.meta, shingles)
+
+    def neighbours(
+        self, shingles: Ints, newcomer: int, newest: int, votes_min: int, most: int
+    ) -> tuple[Ints, Bytes, Ints, Ints]:
+        """Return who shares the most with a newcomer, and what (`compiled.index.neighbours`)."""
+        near, shared, places, amounts = loops.neighbours(
+            self.heads, self.entries, self.arena, self.meta, shingles, newcomer, newest, votes_min, most
+        )
+        return near, shared, places, amounts
+
+    def _make_room(self, more: int) -> None:
+        """Have room for so many shingles more: the free entries may all be gone."""
+        used = int(self.meta[loops.ENTRIES_USED])
+        if used + more > len(self.entries):
+            self.entries.resize((2 * (used + more), len(loops.COLUMNS)), refcheck=False)
+        buckets, room = int(self.meta[loops.BUCKETS]), self.heads.size
+        if buckets + more > room:
+            self.heads.resize(2 * (buckets + more), refcheck=False)
+            self.heads[room:] = loops.NONE

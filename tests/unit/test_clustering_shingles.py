@@ -1,0 +1,61 @@
+"""Sets of shingles do what Python's sets do."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.prompts.clustering.compiled.sets import holding
+from streams.prompts.clustering.compiled.splitting import grouped
+from streams.prompts.clustering.shingles import held_by
+from tests.clustering import array, shingles
+
+SETS = st.frozensets(st.sampled_from([*range(12), 2**60 - 1]))
+
+
+@given(SETS, SETS)
+def test_their_operations_are_those_of_sets(one: frozenset[int], other: frozenset[int]) -> None:
+    here, there = shingles(one), shingles(other)
+    assert set(here & there) == one & other
+    assert set(here - there) == one - other
+    assert (here <= there) == (one <= other)
+    assert (here == there) == (one == other)
+    assert (hash(here) == hash(there)) or one != other
+    assert len(here) == here.size == len(one)
+    assert all((shingle in here) == (shingle in one) for shingle in other)
+    assert holding(there.array, here.array).tolist() == [shingle in one for shingle in sorted(other)]
+    assert here.ends == len({1, 2} & {bit for shingle in one for bit in (1, 2) if shingle & bit})
+
+
+@given(st.lists(SETS, min_size=1, max_size=8), st.integers(1, 8))
+def test_what_enough_sets_hold_is_what_counting_says(sets: list[frozenset[int]], least: int) -> None:
+    everything = frozenset().union(*sets)
+    enough = {shingle for shingle in everything if sum(shingle in one for one in sets) >= least}
+    assert set(held_by([shingles(one) for one in sets], least)) == enough
+
+
+@given(st.lists(SETS, min_size=1, max_size=150), st.integers(1, 12), st.sampled_from([60, 80, 100]))
+def test_groups_are_those_that_plain_python_makes(sets: list[frozenset[int]], looked_at: int, percent: int) -> None:
+    most = len(sets) * 9 // 10
+    shared = held_by([shingles(one) for one in sets], 1)
+    starts = [sum(map(len, sets[:number])) for number in range(len(sets) + 1)]
+    held = [shingle for one in sets for shingle in sorted(one)]
+    firsts, group_of = grouped(array(held), array(starts), shared.array, most, looked_at, percent)
+
+    masks = {shingle: sum(1 << place for place, one in enumerate(sets) if shingle in one) for shingle in shared}
+    same: dict[int, list[int]] = {}
+    for shingle, mask in masks.items():
+        if mask.bit_count() <= most:
+            same.setdefault(mask, []).append(shingle)
+    keys = sorted(same, key=lambda mask: (-len(same[mask]) * mask.bit_count(), mask))[:looked_at]
+    expected: list[tuple[int, set[int]]] = []
+    while keys:
+        first = keys[0]
+        alike = [key for key in keys if 100 * (first & key).bit_count() >= percent * (first | key).bit_count()]
+        expected.append((first, {shingle for key in alike for shingle in same[key]}))
+        keys = [key for key in keys if key not in alike]
+
+    assert [int.from_bytes(first.astype("<u8").tobytes(), "little") for first in firsts] == [one for one, _ in expected]
+    for number, (_, members) in enumerate(expected):
+        assert set(shared.array[group_of == number].tolist()) == members
+    assert group_of.max(initial=-1) < len(expected)
