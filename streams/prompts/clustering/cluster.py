@@ -57,6 +57,12 @@ class Kept:
         return self._sketch
 
     @property
+    def opening(self) -> int:
+        """The first shingle; 0 if there is none."""
+        order = self.sketch.order
+        return int(order[0]) if order.size else 0
+
+    @property
     def shingles(self) -> Shingles:
         return (self._sketch or self.sketch).shingles
 

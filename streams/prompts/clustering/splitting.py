@@ -129,9 +129,9 @@ def _openings(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[int]:
     policy = moves.state.policy
     by_opening: dict[int, int] = defaultdict(int)
     for place, kept in enumerate(sample):
-        opening = int(kept.sketch.order[0]) if kept.sketch.order.size else 0
-        if opening & STARTS and opening not in cluster.signature:
-            by_opening[opening] |= 1 << place
+        by_opening[kept.opening] |= 1 << place
+    for opening in [one for one in by_opening if not one & STARTS or one in cluster.signature]:
+        del by_opening[opening]
     parts = [by_opening[opening] for opening in sorted(by_opening)]
     parts = [members for members in parts if members.bit_count() >= policy.group_members_min]
     complete = 100 * _union(parts).bit_count() >= COMPLETE_PERCENT * len(sample)
