@@ -80,11 +80,11 @@ def _kill_under_load(broker: Kafka, ids: int, seconds: float) -> None:
 async def _repair(bootstrap_servers: str, ids: list[str]) -> tuple[int, int]:
     """Do what a worker does when it opens its sessions; return what hung, and what still does."""
     connection = {"bootstrap_servers": bootstrap_servers}
-    hanging = HangingTransactions(connection)
+    hanging = HangingTransactions("bench", connection)
     async with asyncio.timeout(READY_SECONDS_MAX):
         while True:
             try:
-                await hanging.look(ids)
+                await hanging.look({name: (SOURCE, number) for number, name in enumerate(ids)})
                 break
             except KafkaError:  # it still loads
                 await asyncio.sleep(0.2)
