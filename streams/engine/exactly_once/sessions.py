@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from schemas.errors import StateIncompatible
+from streams.engine.exactly_once.careful import Unreadable
 from streams.engine.exactly_once.hanging import HangingTransactions
 from streams.engine.exactly_once.inbox import Batch
 from streams.engine.exactly_once.processing import FATAL
@@ -90,6 +91,7 @@ class Sessions:
         # Since when there was neither work nor a reason for having none. None = all is well.
         self._waiting_since: float | None = time.monotonic()
         self._phase = UNASSIGNED  # what is waited for, while something is
+        self._unreadable = ""  # the changelog that keeps sessions from opening, and what to do
         self._failures = 0  # in quick succession
         self._failed_at = -FAILURES_FORGOTTEN_S
         self._moved_at: dict[Source, tuple[int, float]] = {}  # position, and when it was reached
@@ -119,6 +121,7 @@ class Sessions:
         self.epoch += 1
         self._waiting_since = time.monotonic()
         self._phase = UNASSIGNED
+        self._unreadable = ""
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
@@ -175,7 +178,7 @@ class Sessions:
             elif still_s > STALLED_SECONDS_MAX:
                 reasons[session.place] = f"records wait, but the position has not moved for {still_s:.0f} s"
         if self._waiting_since is not None:
-            reasons["group"] = self._phase
+            reasons["group"] = self._unreadable or self._phase
         return reasons
 
     def _rejoin(self, epoch: int) -> None:
@@ -195,6 +198,11 @@ class Sessions:
                 log.warning("opening sessions was cancelled from within, trying again")
             except StateIncompatible as error:
                 return self._on_fatal(error)
+            except Unreadable as error:
+                if self._unreadable != str(error):
+                    log.error("changelog cannot be read, trying again", extra={"reason": str(error)})  # noqa: TRY400
+                self._unreadable = str(error)
+                self._waiting_since = time.monotonic()  # it does not hang, and to start again would not help
             except Exception as error:  # noqa: BLE001  a broker that is away; the watch ends it in time
                 self._phase = f"opening sessions failed, trying again: {error!r}"
                 log.warning("opening sessions failed, trying again", extra={"error": repr(error)})
@@ -236,6 +244,7 @@ class Sessions:
             for (topic, partition), producer in producers.items()
         }
         self._waiting_since = None
+        self._unreadable = ""
         log.info(
             "sessions open",
             extra={

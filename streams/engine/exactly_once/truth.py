@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.errors import StateIncompatible
+from streams.engine.exactly_once.careful import Unreadable, read_carefully
 from streams.engine.exactly_once.producer import stop_quietly
-from streams.engine.limits import FETCH_BYTES_MAX, RESTORE_WAIT_MS_MAX
+from streams.engine.limits import FETCH_BYTES_MAX, RESTORE_WAIT_MS_MAX, SILENT_FETCH_S
 from streams.engine.tables import ChangelogTable, position_of
 
 log = logging.getLogger(__name__)
@@ -166,8 +168,14 @@ class Truth:
             self._reader.seek(source, begin[source])
         left = {source: end[source] - begin[source] for source in waiting}
         total = sum(left.values())
+        moved_at = time.monotonic()
         while waiting:
-            fetched = await self._reader.getmany(*waiting, timeout_ms=RESTORE_WAIT_MS_MAX)
+            fetched = await self._fetched(waiting)
+            if fetched:
+                moved_at = time.monotonic()
+            elif time.monotonic() - moved_at > SILENT_FETCH_S:
+                await self._look_for_faults(waiting)
+                moved_at = time.monotonic()
             for source, records in fetched.items():
                 place = changelogs[source]
                 _apply(place[0], found[place], records, whole=wanted[place] is None)
@@ -179,6 +187,32 @@ class Truth:
                 if await self._reader.position(source) >= end[source]:
                     waiting.discard(source)
         return found
+
+    async def _fetched(self, waiting: Collection[TopicPartition]) -> Mapping[TopicPartition, Sequence[Any]]:
+        try:
+            fetched: Mapping[TopicPartition, Sequence[Any]] = await self._reader.getmany(
+                *waiting, timeout_ms=RESTORE_WAIT_MS_MAX
+            )
+        except Exception:  # whatever a parser raises
+            await self._look_for_faults(waiting)
+            raise
+        return fetched
+
+    async def _look_for_faults(self, waiting: Iterable[TopicPartition]) -> None:
+        """Tell what cannot be read from what does not come for another reason.
+
+        Raises:
+            Unreadable: a changelog is broken.
+        """
+        positions = {source: await self._reader.position(source) for source in waiting}
+        found = await read_carefully(self._reader._client, positions)  # noqa: SLF001
+        for changelog, of in found.items():
+            if of.fault is not None:
+                raise Unreadable(
+                    f"{changelog.topic}-{changelog.partition} cannot be read at offset {of.fault.at} "
+                    f"({of.fault.error}): mend it, from another replica say; or process the source again: stop all "
+                    "workers, delete the changelogs, the offsets of the group and the workers' state folders together"
+                )
 
 
 def _apply(table: ChangelogTable, found: Changes, records: Iterable[Any], *, whole: bool) -> None:
