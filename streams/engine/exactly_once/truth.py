@@ -92,7 +92,7 @@ class Truth:
         """
         partitions = [TopicPartition(*source) for source in sources]
         committed = await self._committed(partitions)
-        begin = await self._reader.beginning_offsets(partitions)
+        begin = await self._beginnings(partitions)
         end = await self._reader.end_offsets(partitions)  # the last stable offset, reading committed
         found: dict[Source, Position] = {}
         for partition in partitions:
@@ -125,7 +125,7 @@ class Truth:
             for table, number in places
             if committed[TopicPartition(table.owner, number)] < 0
         }
-        begin = await self._reader.beginning_offsets(list(missing))
+        begin = await self._beginnings(list(missing))
         end = await self._reader.end_offsets(list(missing))
         for changelog, place in missing.items():
             # Offsets alone do not tell: what was aborted takes some as well. One at a time, for want of memory.
@@ -142,10 +142,17 @@ class Truth:
                 raise KafkaError(f"no answer about the committed offset of {partition}")
         return {partition: found[partition].offset for partition in partitions}
 
+    async def _beginnings(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        # Of topics the client does not know it learns one a time, with a pause after each.
+        client = self._reader._client  # noqa: SLF001
+        await client.set_topics(client._topics | {partition.topic for partition in partitions})  # noqa: SLF001
+        found: dict[TopicPartition, int] = await self._reader.beginning_offsets(partitions)
+        return found
+
     async def covers(self, offsets: Mapping[tuple[ChangelogTable, int], int]) -> bool:
         """Tell whether the changelogs still hold everything from these offsets on."""
         changelogs = {TopicPartition(table.changelog, partition): at for (table, partition), at in offsets.items()}
-        begin = await self._reader.beginning_offsets(list(changelogs))
+        begin = await self._beginnings(list(changelogs))
         end = await self._reader.end_offsets(list(changelogs))
         return all(begin[changelog] <= at <= end[changelog] for changelog, at in changelogs.items())
 
@@ -158,7 +165,7 @@ class Truth:
         changelogs = {TopicPartition(table.changelog, partition): (table, partition) for table, partition in wanted}
         if not changelogs:
             return {}
-        begin = await self._reader.beginning_offsets(list(changelogs))
+        begin = await self._beginnings(list(changelogs))
         end = await self._reader.end_offsets(list(changelogs))
         found: dict[Place, Changes] = {place: Changes({}, end[source]) for source, place in changelogs.items()}
         begin |= {source: offset for source, place in changelogs.items() if (offset := wanted[place]) is not None}
