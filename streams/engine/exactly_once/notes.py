@@ -26,6 +26,7 @@ from streams.engine.exactly_once.truth import Source
 
 log = logging.getLogger(__name__)
 
+BEHIND_ALL = 2**62  # the offset itself says nothing; monitors of lag must not find any
 KEPT_MS = 10 * 365 * 86_400_000  # ten years: an app may rest for longer than its offsets are kept
 NO_GENERATION, NO_MEMBER = -1, ""  # of a commit from outside; nobody ever joins the group
 
@@ -88,7 +89,7 @@ class Notes:
         if node is None:
             return
         topics = [
-            (topic, [(number, 0, _text(notes[topic, number])) for number in numbers])
+            (topic, [(number, BEHIND_ALL, _text(notes[topic, number])) for number in numbers])
             for topic, numbers in _by_topic(notes).items()
         ]
         answer = await client.send(node, OffsetCommitRequest(self.group, NO_GENERATION, NO_MEMBER, KEPT_MS, topics))
