@@ -6,12 +6,12 @@ use; a ServiceError when they could not say. Only the last one is worth asking a
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import httpx
 import orjson
 
 from schemas.avro import WriterSchema
@@ -23,6 +23,9 @@ from schemas.errors import (
     ServiceUnavailable,
     SettingsInvalid,
 )
+
+if TYPE_CHECKING:
+    import httpx
 
 TIMEOUT_S = 5.0
 
@@ -71,6 +74,9 @@ class HttpRegistry:
     """A registry that speaks Confluent's REST interface. Name and password may stand in the address."""
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        import httpx  # noqa: PLC0415  loads for half a second, which a worker without a registry is back sooner
+
+        self._httpx = httpx
         self._url = url.rstrip("/")
         self._host = urlsplit(url).hostname or ""  # what messages may show: no password, no query
         self._timeout_s = timeout_s
@@ -79,11 +85,11 @@ class HttpRegistry:
         doing = f"looking up the schema id {schema_id} at {self._host}"
         try:
             # One client a look-up: there is one look-up a schema, and nothing to close at the end.
-            async with httpx.AsyncClient(timeout=self._timeout_s) as client:
+            async with self._httpx.AsyncClient(timeout=self._timeout_s) as client:
                 response = await client.get(f"{self._url}/schemas/ids/{schema_id}")
-        except httpx.HTTPError as error:
+        except self._httpx.HTTPError as error:
             raise ServiceUnavailable(f"{doing}: {type(error).__name__}", hint="is the registry running?") from error
-        if response.status_code == httpx.codes.NOT_FOUND:
+        if response.status_code == HTTPStatus.NOT_FOUND:
             raise SchemaUnavailable(f"{doing}: it knows no such id", reference=f"registry:{schema_id}")
         _refuse_status(response, doing)
         return _schema_of(_json(response.content, schema_id), schema_id, doing)
@@ -91,12 +97,12 @@ class HttpRegistry:
 
 def _refuse_status(response: httpx.Response, doing: str) -> None:
     status = response.status_code
-    if status == httpx.codes.OK:
+    if status == HTTPStatus.OK:
         return
-    if status == httpx.codes.TOO_MANY_REQUESTS:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         wait = response.headers.get("retry-after", "")
         raise ServiceRateLimited(f"{doing}: too many requests", retry_after_s=float(wait) if wait.isdigit() else None)
-    if httpx.codes.is_client_error(status):
+    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
         raise ServiceRefused(f"{doing}: status {status}", hint="check the address and its name and password")
     raise ServiceUnavailable(f"{doing}: status {status}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import faust
+from faust import tables as faust_tables
 
 from streams.engine.exactly_once.sessions import Sessions
 from streams.engine.exactly_once.stage import Stage
@@ -18,9 +19,20 @@ from streams.engine.exactly_once.transport import Transport
 from streams.engine.settings import EngineSettings
 from streams.engine.tables import ChangelogTable, declare
 
-HEARTBEATS_PER_SESSION = 4  # missed before the group takes a worker for dead
+HEARTBEATS_PER_SESSION = 4  # missed before the group takes a worker for dead; at least
+# A worker hears of a rebalance only by its next heartbeat, and the group stands still until the last one has heard.
+HEARTBEAT_SECONDS_MAX = 0.5
 REBALANCE_SECONDS = 60.0  # for every worker of the group to let go of its partitions
 REQUEST_SECONDS = 40.0
+
+
+class TableManager(faust_tables.TableManager):
+    """Faust's, without the second in which it waits for tables that are declared late: here none is."""
+
+    async def on_start(self) -> None:
+        """Register the tables; the consumer subscribes once they are."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class EngineApp(faust.App):
@@ -60,11 +72,12 @@ def build(
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.group_instance_id or None,
         broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=settings.session_timeout_s / HEARTBEATS_PER_SESSION,
+        broker_heartbeat_interval=min(HEARTBEAT_SECONDS_MAX, settings.session_timeout_s / HEARTBEATS_PER_SESSION),
         broker_rebalance_timeout=REBALANCE_SECONDS,
         broker_request_timeout=max(REQUEST_SECONDS, settings.session_timeout_s + 1),
         stream_recovery_delay=0.0,
         stream_wait_empty=False,
+        TableManager=TableManager,
     )
     app.boot_strategy.enable_web = False
     app.connection = connection

@@ -39,6 +39,7 @@ COMMIT_PAUSE_FACTOR = 5.0
 # A held partition is tried again after these pauses (doubled each time, jittered by half).
 HOLD_SECONDS_MIN = 0.25
 HOLD_SECONDS_MAX = 30.0
+SILENT_FETCH_S = 3.0  # nothing comes, though there are records: looked at by itself
 UNREADABLE_RETRY_S = 5.0  # between looks at a record that is broken: another replica may have it whole
 RETRY_AFTER_SECONDS_MAX = 300.0  # of what a service may ask for: a slip of its clock must not stop work for a day
 

@@ -4,7 +4,8 @@ Rules
   * Any error (a full disk, a broken file, another program's folder) drops the store with a log line, and the work
     goes on from memory. What is in doubt is deleted, never mended.
   * One thread does everything to the database, in the order it was asked. Saving waits for nobody; a disk that
-    falls behind by more than `STORE_QUEUE_BYTES_MAX` loses the store, not the worker.
+    falls behind by more than `STORE_QUEUE_BYTES_MAX` loses the store, not the worker. A disk that hangs keeps no
+    process from ending: nobody waits for the thread.
   * Each worker of a machine takes the first numbered folder that no other one holds.
   * Nothing is synced: after a power cut the store may be older than it was, which is like any other delay.
 
@@ -22,10 +23,11 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import orjson
@@ -65,7 +67,7 @@ class RocksStore:
     def __init__(self, folder: Path, cluster: str) -> None:
         self._base = folder
         self._cluster = cluster
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="state store")
+        self._thread = _OneThread("state store")
         self._database: Any = None
         self._lock_file: Any = None
         self._dropped = False
@@ -116,7 +118,7 @@ class RocksStore:
         _, late = await asyncio.wait({closing}, timeout=STORE_CLOSE_SECONDS_MAX)
         if late:
             log.warning("state store does not close in time", extra={"folder": str(self._base)})
-        self._thread.shutdown(wait=not late, cancel_futures=True)
+        self._thread.shutdown(wait=not late)
 
     # -- asking the thread
 
@@ -241,6 +243,38 @@ class RocksStore:
         if database is not None:
             with suppress(Exception):  # it is done with, and whatever it says, its files are looked at anew
                 database.close()
+
+
+class _OneThread(Executor):
+    """Does what it is given, one after the other, in a daemon thread; the end of the process waits for others."""
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, action: Callable[..., Answer], /, *args: Any, **named: Any) -> Future[Answer]:
+        asked: Future[Answer] = Future()
+
+        def work() -> None:
+            if not asked.set_running_or_notify_cancel():
+                return
+            try:
+                asked.set_result(action(*args, **named))
+            except BaseException as error:  # noqa: BLE001  whoever asked learns of it
+                asked.set_exception(error)
+
+        self._work.put(work)
+        return asked
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  as the library has it
+        self._work.put(None)
+        if wait:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
 
 
 def _opened(folder: Path) -> Any:

@@ -139,7 +139,10 @@ class DeadLetterBox:
 
     def marks(self) -> frozenset[str]:
         """Return the marks of the letters that were sent back (see `mark_of`)."""
-        if topics.DEAD_LETTERS_REPLAYED.name not in self._partitions():
+        return self._marks(self._partitions())
+
+    def _marks(self, partitions: Mapping[str, int]) -> frozenset[str]:
+        if topics.DEAD_LETTERS_REPLAYED.name not in partitions:
             return frozenset()
         with _explained("reading which dead letters were sent back", self._kafka):
             read = _to_the_end(self._consumer, topics.DEAD_LETTERS_REPLAYED.name, 0)
@@ -156,16 +159,17 @@ class DeadLetterBox:
         """
         outcome = outcome or Replayed()
         if dry_run:
-            self._refuse_hidden_marks()
-            for _ in islice(self._due(filters, self._partitions(), self.marks(), outcome), limit):
+            partitions = self._partitions()
+            self._refuse_hidden_marks(partitions)
+            for _ in islice(self._due(filters, partitions, self._marks(partitions), outcome), limit):
                 outcome.sent += 1
             return outcome
         with _explained("sending dead letters back", self._kafka):
-            partitions = self._partitions()
             producer = self._producer()
             producer.init_transactions(ANSWER_TIMEOUT_S)  # the fence: from here on nobody else sends any
-            self._refuse_hidden_marks()
-            due = islice(self._due(filters, partitions, self.marks(), outcome), limit)
+            partitions = self._partitions()
+            self._refuse_hidden_marks(partitions)
+            due = islice(self._due(filters, partitions, self._marks(partitions), outcome), limit)
             for batch in frames.batches(
                 due, _size_bytes, prompts_max=TRANSACTION_LETTERS_MAX, bytes_max=TRANSACTION_BYTES_MAX
             ):
@@ -173,13 +177,13 @@ class DeadLetterBox:
                 outcome.sent += len(batch)
         return outcome
 
-    def _refuse_hidden_marks(self) -> None:
+    def _refuse_hidden_marks(self, partitions: Mapping[str, int]) -> None:
         """Refuse to go on while marks stand behind a transaction that does not end: a replay's that a crash left open.
 
         Raises:
             ServiceUnavailable: there is one.
         """
-        if topics.DEAD_LETTERS_REPLAYED.name not in self._partitions():
+        if topics.DEAD_LETTERS_REPLAYED.name not in partitions:
             return
         admin = AdminClient(dict(self._kafka))
         marks = TopicPartition(topics.DEAD_LETTERS_REPLAYED.name, 0)

@@ -22,7 +22,6 @@ from connectors.kafka.registry import registry_at
 from connectors.kafka.schema_lookup import SchemaLookup
 from connectors.kafka.schema_topic import SchemaTopic
 from connectors.moderators import MODERATORS
-from connectors.portkey.chat import PortkeyChat
 from schemas.topics import DEAD_LETTERS, ERROR_HEADER_PREFIX, PROMPTS, TOPICS
 from streams.engine import frames, health
 from streams.engine.engine import Engine
@@ -143,6 +142,8 @@ def language_model_of(settings: Settings) -> LanguageModel | None:
     refinement = settings.refinement
     if not refinement.model:
         return None
+    from connectors.portkey.chat import PortkeyChat  # noqa: PLC0415  an HTTP client, half a second to load
+
     return PortkeyChat(model=refinement.model, tokens_max=refinement.answer_tokens_max, **_gateway(settings))
 
 

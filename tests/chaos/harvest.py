@@ -29,6 +29,7 @@ class Harvest:
     """Records by topic, then partition, in the order of their offsets."""
 
     records: dict[str, dict[int, list[Record]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    ends: dict[Place, int] = field(default_factory=dict)  # what can be read ends there
     hanging: dict[Place, int] = field(default_factory=dict)  # records behind a transaction that nobody ended
 
     def of(self, topic: str) -> list[Record]:
@@ -65,7 +66,8 @@ def gather(connection: Mapping[str, Any], topics: Sequence[str]) -> Harvest:
     places = [(topic, number) for topic in topics if topic in found for number in found[topic].partitions]
     stable = _ends(admin, places, IsolationLevel.READ_COMMITTED)
     last = _ends(admin, places, IsolationLevel.READ_UNCOMMITTED)
-    harvest = Harvest(hanging={place: last[place] - stable[place] for place in places if last[place] > stable[place]})
+    hanging = {place: last[place] - stable[place] for place in places if last[place] > stable[place]}
+    harvest = Harvest(ends=stable, hanging=hanging)
     _read(connection, {place: end for place, end in stable.items() if end}, harvest)
     return harvest
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from infra.embedded.processes import wait_until
 from schemas.topics import TOPICS
 from streams.prompts import postgres_rows
-from tests.chaos import catalogue, checks, harvest, oracle
+from tests.chaos import catalogue, checks, harvest, offsets, oracle
 from tests.chaos.checks import Finding
 from tests.chaos.evidence import evidence
 from tests.chaos.fleet import Exit
@@ -114,10 +114,16 @@ def verdict(rig: Rig, seed: int) -> list[Finding]:
     recorded = harvest.gather(rig.connection, [*(topic.name for topic in TOPICS), *rig.changelogs])
     rig.say("comparing with the undisturbed run")
 
+    app_id = rig.settings.engine.app_id
+    sources = [topic for topic, _ in rig.agents.stages.values()]
+    owners = {f"{app_id}-{name}-changelog": table.owner for name, table in rig.agents.tables.items()}
+    places = [(topic, number) for topic in sources for number in range(rig.settings.kafka.partitions)]
+    of_offsets = offsets.findings(recorded, sources, owners, harvest.committed(rig.connection, app_id, places))
+
     async def compare() -> list[Finding]:
         expected = await oracle.undisturbed(rig.agents, recorded, seed)
-        of_topics = checks.findings(recorded, expected, rig.load.sent, rig.settings.engine.app_id)
-        return of_topics + await catalogue.findings(rig.dsn, recorded)
+        of_topics = checks.findings(recorded, expected, rig.load.sent, app_id, rig.settings.kafka.partitions)
+        return of_offsets + of_topics + await catalogue.findings(rig.dsn, recorded)
 
     return asyncio.run(compare())
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import pytest
 
@@ -21,13 +22,15 @@ from schemas.topics import (
     PROMPTS_CLUSTERED,
     PROMPTS_EMBEDDED,
     PROMPTS_REJECTED,
+    REFINEMENTS,
     TEMPLATES,
 )
 from streams.engine import frames
 from streams.engine.dead_letter import DeadLetters
 from streams.engine.ports import Record
+from streams.engine.tables import POSITION_HEADER
 from streams.settings import KafkaSettings, ModerationSettings, Settings
-from tests.chaos import checks, oracle
+from tests.chaos import checks, offsets, oracle
 from tests.chaos.harvest import Harvest
 from tests.chaos.load import NUMBER_HEADER, STRICT, submissions
 from tests.chaos.oracle import Undisturbed
@@ -35,6 +38,7 @@ from tests.chaos.oracle import Undisturbed
 PARTITIONS = 2
 PROMPTS_SENT = 500
 APP = "app"
+CHANGELOG = f"{APP}-rows-changelog"
 NOON_MS = 1_760_000_000_000
 
 Damage = Callable[[Harvest], None]
@@ -70,7 +74,7 @@ def run() -> Run:
 def test_an_undisturbed_run_is_clean_whatever_its_units_were(run: Run) -> None:
     recorded, expected = run
     assert dirty(recorded, expected) == {}
-    assert all(finding.compared for finding in checks.findings(recorded, expected, PROMPTS_SENT, APP))
+    assert all(finding.compared for finding in checks.findings(recorded, expected, PROMPTS_SENT, APP, PARTITIONS))
 
 
 def test_a_prompt_left_out_is_lost(run: Run) -> None:
@@ -101,6 +105,50 @@ def test_statistics_of_slots_that_nobody_told_are_too_many(run: Run) -> None:
 def test_a_letter_left_out_is_lost(run: Run) -> None:
     found = damaged(run, lambda recorded: pop(recorded, DEAD_LETTERS.name))
     assert found["dead-letters"] == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"key": b"other"}, {"headers": (("own", b"added"),)}, {"value": b"other"}],
+    ids=lambda each: next(iter(each)),
+)
+def test_a_letter_that_is_not_as_its_record_came_is_different(run: Run, changes: dict[str, Any]) -> None:
+    def change(recorded: Harvest) -> None:
+        records = next(each for each in recorded.records[DEAD_LETTERS.name].values() if each)
+        added = changes.get("headers", ())
+        records[0] = replace(records[0], **{**changes, "headers": (*records[0].headers, *added)})
+
+    assert damaged(run, change)["dead-letters"] == (0, 0, 1)
+
+
+def test_a_record_in_a_topic_that_nobody_compares_is_too_many(run: Run) -> None:
+    found = damaged(run, lambda recorded: add(recorded, REFINEMENTS.name, 0, b"key", b"value"))
+    assert found == {"no records where none belong": (0, 1, 0)}
+
+
+def test_a_comparison_of_nothing_with_nothing_is_not_clean(run: Run) -> None:
+    recorded, expected = deepcopy(run[0]), replace(run[1], sent={**run[1].sent, EVOLUTION_EVENTS.name: {}})
+    recorded.records[EVOLUTION_EVENTS.name].clear()
+    assert dirty(recorded, expected) == {EVOLUTION_EVENTS.name: (0, 0, 1)}
+
+
+def about_offsets(committed: int, position: int, *, end: int = 4) -> dict[str, int]:
+    """Return what is wrong where three records and a marker were worked off, and left a row."""
+    recorded = Harvest(ends={(PROMPTS.name, 0): end})
+    for _ in range(3):
+        add(recorded, PROMPTS.name, 0, None, b"")
+    add(recorded, CHANGELOG, 0, b"key", b"row", ((POSITION_HEADER, b"%d" % position),))
+    found = offsets.findings(recorded, [PROMPTS.name], {CHANGELOG: PROMPTS.name}, {(PROMPTS.name, 0): committed})
+    return {each.check: each.different for each in found if not each.clean}
+
+
+def test_offsets_lie_behind_every_record_and_no_further_than_the_end() -> None:
+    assert about_offsets(3, 3) == about_offsets(4, 3) == {}
+    assert about_offsets(2, 2) == about_offsets(5, 3) == {"offsets committed to the end": 1}
+
+
+def test_a_row_that_knows_of_records_after_the_offset_or_says_no_position_is_told() -> None:
+    assert about_offsets(3, 4) == about_offsets(3, 0) == {"rows behind the offsets": 1}
 
 
 def test_a_vector_of_another_prompt_is_different(run: Run) -> None:
@@ -136,7 +184,7 @@ def test_an_older_template_is_different(run: Run) -> None:
 
 def test_a_prompt_that_never_arrived_is_lost(run: Run) -> None:
     recorded, expected = run
-    found = {each.check: each.lost for each in checks.findings(recorded, expected, PROMPTS_SENT + 1, APP)}
+    found = {each.check: each.lost for each in checks.findings(recorded, expected, PROMPTS_SENT + 1, APP, PARTITIONS)}
     assert found["prompts arrived"] == 1
 
 
@@ -171,7 +219,7 @@ def pop(recorded: Harvest, topic: str) -> None:
 
 
 def dirty(recorded: Harvest, expected: Undisturbed) -> dict[str, tuple[int, int, int]]:
-    results = checks.findings(recorded, expected, PROMPTS_SENT, APP)
+    results = checks.findings(recorded, expected, PROMPTS_SENT, APP, PARTITIONS)
     return {each.check: (each.lost, each.doubled, each.different) for each in results if not each.clean}
 
 

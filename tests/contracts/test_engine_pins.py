@@ -18,6 +18,7 @@ from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol import transaction
 from aiokafka.protocol.api import Request
 from aiokafka.record.default_records import _DefaultRecordBatchPy
+from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
@@ -81,6 +82,21 @@ def test_faust_fetches_through_the_consumer_and_rebalances_around_a_flag() -> No
     assert "consumer._drain_messages(self)" in inspect.getsource(faust_consumer.Fetcher)
     assert "self.rebalancing = True" in inspect.getsource(faust.App.on_rebalance_start)
     assert "self.rebalancing = False" in inspect.getsource(faust.App.on_rebalance_end)
+
+
+def test_faust_waits_a_second_for_late_tables_and_does_nothing_else_that_the_engine_leaves_out() -> None:
+    steps = inspect.getsource(TableManager.on_start)
+    at = [steps.index(step) for step in ("self.sleep(1.0)", "self._update_channels()", "self.recovery.start()")]
+    assert at == sorted(at)
+    assert steps.count("await ") == len(at)
+
+
+def test_a_client_learns_of_unknown_topics_one_by_one_with_a_pause_unless_it_is_told_of_them() -> None:
+    source = inspect.getsource(Fetcher._proc_offset_requests)
+    assert "add_topic(partition.topic)" in source
+    assert "raise Errors.StaleMetadata(partition)" in source
+    assert list(inspect.signature(AIOKafkaClient.set_topics).parameters) == ["self", "topics"]
+    assert "self._topics = set(topics)" in inspect.getsource(AIOKafkaClient.set_topics)
 
 
 def test_positions_and_the_assignment_are_where_the_fetch_looks_for_them() -> None:

@@ -169,6 +169,21 @@ def test_a_letter_is_shown_by_its_place_and_its_text_only_when_asked_for(box: Bo
     assert (told["came_from"], told["sent_back"]) == (f"prompts-5-{record.offset}", False)
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_replay_asks_for_the_topics_once(box: Box, *, dry_run: bool) -> None:
+    class Counting(DeadLetterBox):
+        asked = 0
+
+        def _partitions(self) -> dict[str, int]:
+            self.asked += 1
+            return super()._partitions()
+
+    box.put(0)
+    letters = Counting(box.kafka, app_id=APP_ID)
+    assert letters.replay(Filters([f"tenant={box.tenant}"], datetime.now(UTC)), dry_run=dry_run).sent == 1
+    assert letters.asked == 1
+
+
 def test_a_letter_goes_back_once_as_it_came(box: Box) -> None:
     records = [box.put(number) for number in range(20)]
     assert box.replay("--dry-run")["sent"] == 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
@@ -160,6 +160,73 @@ def test_a_broken_batch_never_ends_behind_its_partition() -> None:
     found = parse(TopicPartition("t", 0), 0, bytes(batch), 9)
     assert found.fault is not None
     assert found.fault.after == 9
+
+
+async def test_a_batch_that_ends_behind_its_file_holds_its_partition_and_is_named_soon(
+    broker: tuple[str, Path],
+) -> None:
+    """The broker sends nothing at all of it, and no error."""
+    chain = Chain(broker[0])
+    engine = chain.engine()
+    chain.create_topics(engine)
+    await asyncio.to_thread(chain.produce, range(100))
+    await asyncio.to_thread(chain.produce, [101])
+    (segment,) = broker[1].glob(f"**/{chain.topic('in')}-1/*.log")
+    place = f"one {chain.topic('in')}-1"
+    whole = segment.read_bytes()
+    segment.write_bytes(lengthened(whole))
+    async with engine.running():
+        await until(lambda: place in engine.reasons(), 12)
+        reason = engine.reasons()[place]
+        assert f"{chain.topic('in')}-1 cannot be read at offset 26 (the broker finds no whole batch there)" in reason
+        assert f"set the offset of group {chain.run} to 27" in reason
+        await asyncio.to_thread(chain.produce, [102, 103, 104])
+        others = [*range(100), 102, 103, 104]
+        await asyncio.to_thread(chain.assert_exactly_once, others)
+        segment.write_bytes(whole)
+        await asyncio.to_thread(chain.assert_exactly_once, [*others, 101])
+        await until(lambda: engine.reasons() == {})
+
+
+def flipped(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def lengthened(data: bytes) -> bytes:
+    """Return a segment whose last batch ends far behind it."""
+    at, following = 0, 0
+    while following < len(data):
+        at = following
+        following += LENGTH_AT + 4 + int.from_bytes(data[at + LENGTH_AT : at + LENGTH_AT + 4])
+    return data[: at + LENGTH_AT] + (10_000_000).to_bytes(4) + data[at + LENGTH_AT + 4 :]
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"), [(flipped, "CorruptRecordException"), (lengthened, "the broker finds no whole batch there")]
+)
+async def test_a_broken_changelog_is_named_with_what_to_do_and_read_once_it_is_whole(
+    broker: tuple[str, Path], broken: Callable[[bytes], bytes], error: str
+) -> None:
+    chain = Chain(broker[0])
+    engine = chain.engine()
+    chain.create_topics(engine)
+    await asyncio.to_thread(chain.produce, range(100))
+    async with engine.running():
+        await asyncio.to_thread(chain.output, 100)
+    changelog = f"{chain.run}-first-changelog-1"
+    (segment,) = broker[1].glob(f"**/{changelog}/*.log")
+    whole = segment.read_bytes()
+    segment.write_bytes(broken(whole))
+    again = chain.engine()
+    async with again.running():
+        await until(lambda: f"{changelog} cannot be read at offset" in again.reasons().get("group", ""), 20)
+        for _ in range(20):  # also while it is tried again
+            assert f"({error}): mend it, from another replica say" in again.reasons()["group"]
+            await asyncio.sleep(0.1)
+        segment.write_bytes(whole)
+        await asyncio.to_thread(chain.produce, [100])
+        await asyncio.to_thread(chain.assert_exactly_once, range(101))
+        assert again.reasons() == {}
 
 
 def flip_last_bit(file: Path) -> None:

@@ -24,7 +24,7 @@ class Client:
 async def test_own_topics_that_may_not_be_looked_at_are_named_once_with_the_right_that_is_missing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    hanging = HangingTransactions({}, ["words"])
+    hanging = HangingTransactions("app", {}, ["words"])
     client = Client(["words", "of-others", OFFSETS_TOPIC])
     for _ in range(2):
         assert await hanging._open(client, {1: client.partitions}) == []
@@ -35,5 +35,5 @@ async def test_own_topics_that_may_not_be_looked_at_are_named_once_with_the_righ
 
 async def test_topics_of_others_are_passed_over(caplog: pytest.LogCaptureFixture) -> None:
     client = Client(["of-others"])
-    assert await HangingTransactions({}, ["words"])._open(client, {1: client.partitions}) == []
+    assert await HangingTransactions("app", {}, ["words"])._open(client, {1: client.partitions}) == []
     assert not caplog.records

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,7 +18,12 @@ import pytest
 from schemas.errors import StateIncompatible
 from streams.engine.exactly_once.restore import restore
 from streams.engine.exactly_once.truth import Changes, Place, Position
-from streams.engine.limits import STORE_AGE_SECONDS_MAX, STORE_BATCH_BYTES, STORE_QUEUE_BYTES_MAX
+from streams.engine.limits import (
+    STORE_AGE_SECONDS_MAX,
+    STORE_BATCH_BYTES,
+    STORE_CLOSE_SECONDS_MAX,
+    STORE_QUEUE_BYTES_MAX,
+)
 from streams.engine.rocks_store import RocksStore
 from streams.engine.store import NoStore, Saved, Source, Store, Written
 from streams.engine.tables import ChangelogTable, Rows
@@ -144,6 +152,27 @@ async def test_a_folder_that_cannot_be_made_costs_the_store_only(tmp_path: Path)
     async with a_store(tmp_path / "state") as store:
         store.begin(SOURCE, tables(), saved(5), {}, anew=True)
         assert await store.find(SOURCE, tables()) is None
+
+
+def test_a_disk_that_hangs_keeps_no_process_from_ending(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    os.mkfifo(tmp_path / "0" / "lock")  # to open it for writing waits for a reader, for ever
+    program = f"""
+import asyncio
+from pathlib import Path
+from streams.engine.rocks_store import RocksStore
+
+async def work():
+    store = RocksStore(Path({str(tmp_path)!r}), "a")
+    opening = asyncio.ensure_future(store.open())
+    await asyncio.wait({{opening}}, timeout=0.2)
+    await store.close()
+    assert not opening.done()
+
+asyncio.run(work())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], timeout=STORE_CLOSE_SECONDS_MAX + 30, check=False)
+    assert ended.returncode == 0
 
 
 async def test_a_disk_that_is_too_slow_is_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

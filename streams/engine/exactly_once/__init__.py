@@ -11,7 +11,8 @@ The rule, for each source partition by itself:
 
 1. `InitProducerId("{app}-{topic}-{partition}")` fences every earlier owner, and waits until its
    open transaction is decided. What the brokers then still hold open under this id was decided, but
-   lost its markers in a crash; it is ended as it was decided (hanging.py).
+   lost its markers in a crash; it is ended as it was decided (hanging.py). The fence erases the decision, so it is
+   written down before (notes.py).
 2. Only then the committed offset is read, and the changelogs of the tables that this topic owns, up
    to the last stable offset. That is the truth, also after a commit whose answer was lost. Rows name
    the position they were reached by: offsets that do not belong to them are refused.
@@ -33,18 +34,18 @@ Modules, in the order of the flow:
     ledger.py     what a partition has done and not committed yet
     producer.py   the transaction
     hanging.py    what a broker's crash left of earlier transactions, ended; wire.py has its requests
+    notes.py      what the next worker must know, should this one die in between
     truth.py      committed offsets and changelogs, read after the fence; restore.py makes rows of them
     sessions.py   all sessions of a worker: open after each assignment, close before the next
 
-What it cannot give. Side effects outside Kafka happen at least once. The decision over a hanging
-transaction is lost when the worker dies as well, in the milliseconds between its fence and the end of
-the repair: what is still open is aborted then, also where some partition had got its commit marker. And
-where a commit lost markers and the next transaction was begun before the lost connection was noticed, but
-could not be committed either, the fence aborts it together with what those markers were for. Both need a
-partition that was without leader for a moment, as one with a single replica is.
+What it cannot give. Side effects outside Kafka happen at least once. Where a commit lost markers and the next
+transaction was begun before the lost connection was noticed, but could not be committed either, the fence aborts it
+together with what those markers were for. That needs a partition that was without leader for a moment, as one with a
+single replica is.
 
-Offsets that are gone are noticed by rows they have left behind, of any stage of the group. Where no table has
-rows, or only offsets of a stage without tables are gone, that stage begins anew as on a first start.
+Offsets that are gone are noticed by rows they have left behind, of any stage of the group. An app without tables
+commits where it begins at its first opening, and notes that it did; so a missing offset is a lost one there, too. Where
+only offsets of a stage without tables are gone in an app that has tables, that stage begins anew as on a first start.
 
 In topics that a worker may not read, `__consumer_offsets` among them, hanging transactions are not seen: a
 warning names those of its own.

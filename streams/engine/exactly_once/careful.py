@@ -3,7 +3,8 @@
 The fast parser wants header names in UTF-8, which Kafka does not ask for. One record with another name would
 end the worker that reads it, and the next one. Here such a name is read with its odd bytes as escapes (`\\xff`), and
 the record is like any other. What is broken (a checksum, a length) stays unreadable: everything before it is
-returned, with a fault that names the place.
+returned, with a fault that names the place. A batch whose length points past the end of its file is nothing that
+a broker sends: it answers with no bytes at all, again and again, though it says that there is more.
 
 Intuition: a page that the reading machine rejects is read by a person with a magnifying glass. Smudged letters
 are transcribed; at a hole the person stops, and says where.
@@ -34,6 +35,10 @@ HEADERS_SINCE = 2  # the version of batches whose records have headers
 REPLICAS_SINCE = 11  # the version of answers that name a replica behind the aborted transactions
 
 
+class Unreadable(Exception):
+    """A partition cannot be read on from some offset. The message says where, and what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """The records of one partition up to position `end`, and what is wrong there."""
@@ -60,10 +65,13 @@ async def read_carefully(
         # a broker answers the first batch whole, however large it is. One that is not whole is broken.
         wanted = [(partition.topic, [(partition.partition, position, CAREFUL_BYTES_MAX)])]
         answer = await client.send(leader, FetchRequest(0, 0, CAREFUL_BYTES_MAX, READ_COMMITTED, wanted))
-        ((_, ((_, error, end, *more),)),) = answer.topics
+        ((_, ((_, error, end, stable, *more),)),) = answer.topics
         if not error:
-            aborted = more[2] if answer.API_VERSION >= REPLICAS_SINCE else more[-2]
+            aborted = more[1] if answer.API_VERSION >= REPLICAS_SINCE else more[-2]
             found[partition] = parse(partition, position, more[-1], end, aborted)
+            if not more[-1] and stable > position:
+                # Nothing tells where the batch ends; what lies behind it in its file is likely not found either.
+                found[partition] = Found([], position, Fault(position, stable, "the broker finds no whole batch there"))
     return found
 
 

@@ -11,8 +11,9 @@ markers whenever the broker that leads them is away during a commit.
 
 What is done about it. After the fence the producer id has no transaction, by what the coordinator says; so
 whatever stands open under it hangs. It is ended as it was decided: the decision is asked for before the
-fence, which erases it, and counts when the fence found nothing else under way. Where there is no decision
-the open part is aborted, as if it had never been sent; its records are run again.
+fence, which erases it, and counts when the fence found nothing else under way. It is noted as well before the fence
+(notes.py): the worker may die before everything is ended, and its successor finds nothing in the coordinator any
+more. Where there is no decision the open part is aborted, as if it had never been sent; its records are run again.
 
 Intuition: the notary's book says "sold", but some of the copies were never stamped. The successor looks into
 the book before opening a new page, and stamps the remaining copies the same way.
@@ -32,7 +33,9 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import KafkaError
 
 from schemas.errors import StateIncompatible
+from streams.engine.exactly_once.notes import Decision, Note, Notes
 from streams.engine.exactly_once.producer import ProducerId
+from streams.engine.exactly_once.truth import Source
 from streams.engine.exactly_once.wire import DescribeProducers, DescribeTransactions, WriteTxnMarkers
 
 log = logging.getLogger(__name__)
@@ -66,27 +69,18 @@ class Hanging:
     start: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """How the last transaction of an id was decided, and what the id was held under when it was last looked at."""
-
-    producer: ProducerId
-    committed: bool
-    seen: ProducerId
-
-    def outlives(self, now: ProducerId) -> bool:
-        """Return whether nothing was under way since: to fence an owner out of a transaction takes two epochs."""
-        return now.number == self.seen.number and now.epoch - self.seen.epoch in (0, 1)
-
-
 class HangingTransactions:
     """Ends what earlier owners of transactional ids left open: `look`, fence, `fenced`, then `finish`.
 
     Decisions are kept until everything is finished: when an attempt fails between the fence and the end, the
-    next one finds a coordinator that has forgotten them. `topics` are those that must not be skipped without a word.
+    next one, of this worker or another, finds a coordinator that has forgotten them. `topics` are those that must not
+    be skipped without a word.
     """
 
-    def __init__(self, connection: Mapping[str, Any], topics: Iterable[str] = ()) -> None:
+    def __init__(self, group: str, connection: Mapping[str, Any], topics: Iterable[str] = ()) -> None:
+        self.worked: set[Source] = set()  # of those looked at, the partitions where an offset has been committed
+        self._notes = Notes(group)
+        self.notes_group = self._notes.group
         self._connection = connection
         self._own = {*topics, OFFSETS_TOPIC}  # where records of earlier owners may hang
         self._warned = False
@@ -94,32 +88,60 @@ class HangingTransactions:
         self._decided: dict[ProducerId, bool] = {}  # known to hold for whatever hangs under the id
         self._leaderless_since: dict[str, float] = {}  # by partition
 
-    async def look(self, transactional_ids: Iterable[str]) -> None:
-        """Ask how the last transaction of each id was decided.
+    async def look(self, ids: Mapping[str, Source]) -> None:
+        """Ask how the last transaction of each transactional id was decided, and note it for whoever comes next.
 
         Raises:
             KafkaError: a coordinator does not answer yet.
         """
-        missing = set(transactional_ids)
-        if not missing:
+        if not ids:
             return
         async with self._client() as client:
-            for broker in client.cluster.brokers():
-                if not missing:
-                    return
-                answer = await client.send(broker.nodeId, DescribeTransactions(sorted(missing)))
-                for error, transactional_id, state, _, _, number, epoch, _, _ in answer.transactions:
-                    if error == NOT_COORDINATOR:
-                        continue
-                    if error not in (0, UNKNOWN_TRANSACTIONAL_ID):
-                        raise KafkaError(f"asking for the state of {transactional_id}: error {error}")
-                    missing.discard(transactional_id)
-                    self._note(transactional_id, state, ProducerId(number, epoch))
-            if missing:
-                # In a new cluster there is no coordinator until somebody asks for one.
-                await client.coordinator_lookup(CoordinationType.TRANSACTION, min(missing))
+            states = await self._states(client, ids)
+            noted = await self._notes.read(client, ids.values())
+            notes: dict[Source, Note] = {}
+            for transactional_id, (state, now) in states.items():
+                source = ids[transactional_id]
+                before = noted.get(source, Note())
+                decision = self._follow(transactional_id, state, now, before.decision)
+                if before.worked:
+                    self.worked.add(source)
+                if decision is not None:
+                    notes[source] = replace(before, decision=decision)
+            await self._notes.write(client, notes)
+
+    async def note_worked(self, ids: Mapping[str, Source]) -> None:
+        """Note that an offset has been committed in these partitions.
+
+        Raises:
+            KafkaError: the coordinator does not answer.
+        """
+        if not ids:
+            return
+        async with self._client() as client:
+            await self._notes.write(client, {source: Note(self._last.get(name), True) for name, source in ids.items()})
+        self.worked |= set(ids.values())
+
+    async def _states(self, client: AIOKafkaClient, ids: Iterable[str]) -> dict[str, tuple[str, ProducerId]]:
+        """Return what the coordinators know of transactional ids."""
+        missing = set(ids)
+        states: dict[str, tuple[str, ProducerId]] = {}
+        for broker in client.cluster.brokers():
+            if not missing:
+                break
+            answer = await client.send(broker.nodeId, DescribeTransactions(sorted(missing)))
+            for error, transactional_id, state, _, _, number, epoch, _, _ in answer.transactions:
+                if error == NOT_COORDINATOR:
+                    continue
+                if error not in (0, UNKNOWN_TRANSACTIONAL_ID):
+                    raise KafkaError(f"asking for the state of {transactional_id}: error {error}")
+                missing.discard(transactional_id)
+                states[transactional_id] = state, ProducerId(number, epoch)
         if missing:
+            # In a new cluster there is no coordinator until somebody asks for one.
+            await client.coordinator_lookup(CoordinationType.TRANSACTION, min(missing))
             raise KafkaError(f"no coordinator answers for {', '.join(sorted(missing))}")
+        return states
 
     def fenced(self, transactional_id: str, now: ProducerId) -> None:
         """Take note that an id was fenced and is held under `now`."""
@@ -146,13 +168,20 @@ class HangingTransactions:
         self._decided.clear()
         return len(hanging)
 
-    def _note(self, transactional_id: str, state: str, now: ProducerId) -> None:
-        last = self._last.pop(transactional_id, None)
+    def _follow(self, transactional_id: str, state: str, now: ProducerId, noted: Decision | None) -> Decision | None:
+        """Return the last decision of an id, as far as it is known."""
+        remembered = self._last.pop(transactional_id, None)
+        found = None
         if state in DECISIONS:
-            self._last[transactional_id] = Decision(now, DECISIONS[state], now)
-        elif state == FENCED and last is not None and last.outlives(now):
-            # A fence whose answer was never read, because a rebalance cancelled it, or its connection broke.
-            self._last[transactional_id] = replace(last, seen=now)
+            found = Decision(now, DECISIONS[state], now)
+        elif state == FENCED:
+            # A fence whose answer was never read, because a rebalance cancelled it, or its connection broke; or whose
+            # worker died.
+            known = (last for last in (remembered, noted) if last is not None and last.outlives(now))
+            found = next((replace(last, seen=now) for last in known), None)
+        if found is not None:
+            self._last[transactional_id] = found
+        return found
 
     async def _end(self, client: AIOKafkaClient, found: Hanging) -> None:
         topic, partition = found.partition

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from schemas.errors import StateIncompatible
 from streams.engine.exactly_once.truth import Changes, Position, Source, Truth
@@ -76,6 +76,25 @@ async def refuse_lost_offsets(
                 "workers' state folders as well",
             )
         await asyncio.sleep(SETTLE_PAUSE_S)
+
+
+def refuse_forgotten_work(
+    positions: Mapping[Source, Position], worked: Collection[Source], group: str, notes: str
+) -> None:
+    """Refuse to begin anew, in an app without tables, where an offset was committed once and is gone.
+
+    There are no rows that could tell; the notes of earlier openings do.
+
+    Raises:
+        StateIncompatible: there is such a partition.
+    """
+    for (topic, partition), position in positions.items():
+        if not position.committed and (topic, partition) in worked:
+            raise StateIncompatible(
+                f"{topic}-{partition} has no committed offset, but had one before: its records would be applied twice",
+                hint=f"the offsets of group {group} expired or were reset: restore them; or, to begin anew, set them "
+                f"to where to begin, or delete group {notes} as well",
+            )
 
 
 def _tell(

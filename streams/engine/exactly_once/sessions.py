@@ -20,11 +20,12 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from schemas.errors import StateIncompatible
+from streams.engine.exactly_once.careful import Unreadable
 from streams.engine.exactly_once.hanging import HangingTransactions
 from streams.engine.exactly_once.inbox import Batch
 from streams.engine.exactly_once.processing import FATAL
 from streams.engine.exactly_once.producer import ConnectionLost, ProducerId, TransactionalProducer
-from streams.engine.exactly_once.restore import refuse_lost_offsets, restore
+from streams.engine.exactly_once.restore import refuse_forgotten_work, refuse_lost_offsets, restore
 from streams.engine.exactly_once.session import Session
 from streams.engine.exactly_once.stage import Stage, Surroundings
 from streams.engine.exactly_once.truth import Position, Source, Truth
@@ -82,7 +83,7 @@ class Sessions:
         self._connection = connection
         self._on_fatal = on_fatal
         own = [*stages, *(table.changelog for table in tables), around.dead_letters.topic]
-        self._hanging = HangingTransactions(connection, own)
+        self._hanging = HangingTransactions(around.group, connection, own)
         self._group: Group | None = None
         self._live: dict[Source, Session] = {}  # replaced, never changed: other threads look at it
         self._known: dict[Source, int] = {}  # position whose state the tables hold
@@ -90,6 +91,7 @@ class Sessions:
         # Since when there was neither work nor a reason for having none. None = all is well.
         self._waiting_since: float | None = time.monotonic()
         self._phase = UNASSIGNED  # what is waited for, while something is
+        self._unreadable = ""  # the changelog that keeps sessions from opening, and what to do
         self._failures = 0  # in quick succession
         self._failed_at = -FAILURES_FORGOTTEN_S
         self._moved_at: dict[Source, tuple[int, float]] = {}  # position, and when it was reached
@@ -119,6 +121,7 @@ class Sessions:
         self.epoch += 1
         self._waiting_since = time.monotonic()
         self._phase = UNASSIGNED
+        self._unreadable = ""
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
@@ -175,7 +178,7 @@ class Sessions:
             elif still_s > STALLED_SECONDS_MAX:
                 reasons[session.place] = f"records wait, but the position has not moved for {still_s:.0f} s"
         if self._waiting_since is not None:
-            reasons["group"] = self._phase
+            reasons["group"] = self._unreadable or self._phase
         return reasons
 
     def _rejoin(self, epoch: int) -> None:
@@ -195,6 +198,11 @@ class Sessions:
                 log.warning("opening sessions was cancelled from within, trying again")
             except StateIncompatible as error:
                 return self._on_fatal(error)
+            except Unreadable as error:
+                if self._unreadable != str(error):
+                    log.error("changelog cannot be read, trying again", extra={"reason": str(error)})  # noqa: TRY400
+                self._unreadable = str(error)
+                self._waiting_since = time.monotonic()  # it does not hang, and to start again would not help
             except Exception as error:  # noqa: BLE001  a broker that is away; the watch ends it in time
                 self._phase = f"opening sessions failed, trying again: {error!r}"
                 log.warning("opening sessions failed, trying again", extra={"error": repr(error)})
@@ -204,10 +212,10 @@ class Sessions:
     async def _open(self, group: Group, sources: Sequence[Source]) -> None:
         started_at = time.monotonic()
         self._phase = f"taking over {len(sources)} partitions from their earlier owners"
-        ids = {source: f"{self._around.group}-{source[0]}-{source[1]}" for source in sources}
-        producers = {source: self._around.new_producer(ids[source], self._connection) for source in sources}
+        ids = {f"{self._around.group}-{topic}-{partition}": (topic, partition) for topic, partition in sources}
+        producers = {source: self._around.new_producer(name, self._connection) for name, source in ids.items()}
         try:
-            await self._hanging.look(ids.values())
+            await self._hanging.look(ids)
             held = await _gather([partial(self._fence, producer) for producer in producers.values()])
             ended = await self._hanging.finish(held)
             fenced_at = time.monotonic()
@@ -216,6 +224,8 @@ class Sessions:
                 restored = await self._restore(truth, positions)
                 every_table = [table for of in self._tables.values() for table in of]
                 await refuse_lost_offsets(truth, positions, every_table)
+            if not every_table:
+                await self._begin(producers, positions)
             await group.go_on_from(self.epoch, {source: position.offset for source, position in positions.items()})
         except BaseException:
             await asyncio.gather(*(producer.stop() for producer in producers.values()))
@@ -234,6 +244,7 @@ class Sessions:
             for (topic, partition), producer in producers.items()
         }
         self._waiting_since = None
+        self._unreadable = ""
         log.info(
             "sessions open",
             extra={
@@ -243,6 +254,23 @@ class Sessions:
                 "fence_s": round(fenced_at - started_at, 3),
                 "open_s": round(time.monotonic() - started_at, 3),
             },
+        )
+
+    async def _begin(
+        self, producers: Mapping[Source, TransactionalProducer], positions: Mapping[Source, Position]
+    ) -> None:
+        """Commit where a first start begins, so that later on `no offset` means that offsets were lost.
+
+        Only in an app without tables; elsewhere rows tell that.
+        """
+        refuse_forgotten_work(positions, self._hanging.worked, self._around.group, self._hanging.notes_group)
+        fresh = {source: position.offset for source, position in positions.items() if not position.committed}
+        for source, offset in fresh.items():
+            await producers[source].send(())
+            await producers[source].commit(source, offset, self._around.group)
+        # After the commit: a worker that dies in between has promised nothing.
+        await self._hanging.note_worked(
+            {producers[source].transactional_id: source for source in set(positions) - self._hanging.worked}
         )
 
     async def _fence(self, producer: TransactionalProducer) -> ProducerId:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,7 +34,7 @@ from faust.types import TP, ConsumerMessage, Message
 from streams.engine.exactly_once.careful import read_carefully
 from streams.engine.exactly_once.inbox import Batch, Fault
 from streams.engine.exactly_once.truth import Source
-from streams.engine.limits import FETCH_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MS_MAX
+from streams.engine.limits import FETCH_BYTES_MAX, FETCH_RECORDS_MAX, FETCH_WAIT_MS_MAX, SILENT_FETCH_S
 from streams.engine.ports import Record
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self._epoch = -1
         self._cursor: dict[TopicPartition, int] = {}
+        # Positions from which nothing comes, though there is something, and since when.
+        self._silent_since: dict[tuple[TopicPartition, int], float] = {}
         self._turn: asyncio.Lock | None = None
         self._slow_for: set[str] = set()  # the kinds of errors after which records were read carefully
 
@@ -136,6 +139,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                     return await self._fetch_carefully(consumer, assignment, partitions)
             if not assignment.active:
                 return []  # a rebalance came between; these records are read again
+            # What waits in the client is not what the broker keeps back.
+            waiting = fetched.keys() | consumer._fetcher._records.keys()  # noqa: SLF001
+            if silent := self._silent(assignment, partitions - waiting):
+                return await self._fetch_carefully(consumer, assignment, silent)
             return [
                 self._batch(partition, end, fetched.get(partition, ()))
                 for partition in partitions
@@ -143,6 +150,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 if (end := assignment.state_value(partition)._position) is not None  # noqa: SLF001
                 and end != self._cursor.get(partition)
             ]
+
+    def _silent(self, assignment: Any, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
+        """Return the partitions that have brought nothing for long, though they have records to read.
+
+        A broker that does not find a whole batch at the position sends no error either.
+        """
+        now = time.monotonic()
+        states = ((partition, assignment.state_value(partition)) for partition in partitions)
+        places = ((partition, state._position or 0, state.lso or 0) for partition, state in states)  # noqa: SLF001
+        # What was never fetched yet has no end.
+        since = {(partition, at): now for partition, at, end in places if end > at}
+        since = self._silent_since = since | {at: self._silent_since[at] for at in since if at in self._silent_since}
+        silent = {at for at, began in since.items() if now - began > SILENT_FETCH_S}
+        for at in silent:
+            del since[at]
+        return {partition for partition, _ in silent}
 
     def _tell_slow(self, error: Exception) -> None:
         """Say once for each kind of error that it makes reading slow: it may be ours, and comes with every fetch."""

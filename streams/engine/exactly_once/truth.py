@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.errors import StateIncompatible
+from streams.engine.exactly_once.careful import Unreadable, read_carefully
 from streams.engine.exactly_once.producer import stop_quietly
-from streams.engine.limits import FETCH_BYTES_MAX, RESTORE_WAIT_MS_MAX
+from streams.engine.limits import FETCH_BYTES_MAX, RESTORE_WAIT_MS_MAX, SILENT_FETCH_S
 from streams.engine.tables import ChangelogTable, position_of
 
 log = logging.getLogger(__name__)
@@ -90,7 +92,7 @@ class Truth:
         """
         partitions = [TopicPartition(*source) for source in sources]
         committed = await self._committed(partitions)
-        begin = await self._reader.beginning_offsets(partitions)
+        begin = await self._beginnings(partitions)
         end = await self._reader.end_offsets(partitions)  # the last stable offset, reading committed
         found: dict[Source, Position] = {}
         for partition in partitions:
@@ -123,7 +125,7 @@ class Truth:
             for table, number in places
             if committed[TopicPartition(table.owner, number)] < 0
         }
-        begin = await self._reader.beginning_offsets(list(missing))
+        begin = await self._beginnings(list(missing))
         end = await self._reader.end_offsets(list(missing))
         for changelog, place in missing.items():
             # Offsets alone do not tell: what was aborted takes some as well. One at a time, for want of memory.
@@ -140,10 +142,17 @@ class Truth:
                 raise KafkaError(f"no answer about the committed offset of {partition}")
         return {partition: found[partition].offset for partition in partitions}
 
+    async def _beginnings(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        # Of topics the client does not know it learns one a time, with a pause after each.
+        client = self._reader._client  # noqa: SLF001
+        await client.set_topics(client._topics | {partition.topic for partition in partitions})  # noqa: SLF001
+        found: dict[TopicPartition, int] = await self._reader.beginning_offsets(partitions)
+        return found
+
     async def covers(self, offsets: Mapping[tuple[ChangelogTable, int], int]) -> bool:
         """Tell whether the changelogs still hold everything from these offsets on."""
         changelogs = {TopicPartition(table.changelog, partition): at for (table, partition), at in offsets.items()}
-        begin = await self._reader.beginning_offsets(list(changelogs))
+        begin = await self._beginnings(list(changelogs))
         end = await self._reader.end_offsets(list(changelogs))
         return all(begin[changelog] <= at <= end[changelog] for changelog, at in changelogs.items())
 
@@ -156,7 +165,7 @@ class Truth:
         changelogs = {TopicPartition(table.changelog, partition): (table, partition) for table, partition in wanted}
         if not changelogs:
             return {}
-        begin = await self._reader.beginning_offsets(list(changelogs))
+        begin = await self._beginnings(list(changelogs))
         end = await self._reader.end_offsets(list(changelogs))
         found: dict[Place, Changes] = {place: Changes({}, end[source]) for source, place in changelogs.items()}
         begin |= {source: offset for source, place in changelogs.items() if (offset := wanted[place]) is not None}
@@ -166,8 +175,14 @@ class Truth:
             self._reader.seek(source, begin[source])
         left = {source: end[source] - begin[source] for source in waiting}
         total = sum(left.values())
+        moved_at = time.monotonic()
         while waiting:
-            fetched = await self._reader.getmany(*waiting, timeout_ms=RESTORE_WAIT_MS_MAX)
+            fetched = await self._fetched(waiting)
+            if fetched:
+                moved_at = time.monotonic()
+            elif time.monotonic() - moved_at > SILENT_FETCH_S:
+                await self._look_for_faults(waiting)
+                moved_at = time.monotonic()
             for source, records in fetched.items():
                 place = changelogs[source]
                 _apply(place[0], found[place], records, whole=wanted[place] is None)
@@ -179,6 +194,32 @@ class Truth:
                 if await self._reader.position(source) >= end[source]:
                     waiting.discard(source)
         return found
+
+    async def _fetched(self, waiting: Collection[TopicPartition]) -> Mapping[TopicPartition, Sequence[Any]]:
+        try:
+            fetched: Mapping[TopicPartition, Sequence[Any]] = await self._reader.getmany(
+                *waiting, timeout_ms=RESTORE_WAIT_MS_MAX
+            )
+        except Exception:  # whatever a parser raises
+            await self._look_for_faults(waiting)
+            raise
+        return fetched
+
+    async def _look_for_faults(self, waiting: Iterable[TopicPartition]) -> None:
+        """Tell what cannot be read from what does not come for another reason.
+
+        Raises:
+            Unreadable: a changelog is broken.
+        """
+        positions = {source: await self._reader.position(source) for source in waiting}
+        found = await read_carefully(self._reader._client, positions)  # noqa: SLF001
+        for changelog, of in found.items():
+            if of.fault is not None:
+                raise Unreadable(
+                    f"{changelog.topic}-{changelog.partition} cannot be read at offset {of.fault.at} "
+                    f"({of.fault.error}): mend it, from another replica say; or process the source again: stop all "
+                    "workers, delete the changelogs, the offsets of the group and the workers' state folders together"
+                )
 
 
 def _apply(table: ChangelogTable, found: Changes, records: Iterable[Any], *, whole: bool) -> None:
