@@ -101,17 +101,17 @@ def moved(state: ClusterState) -> Drift | None:
 
 def _meaning_moved(base: Sequence[Sample], newest: Sequence[Sample], clear_from: float) -> Drift | None:
     """Return a drift if the newest members lie farther off the cluster's centre than the earlier ones did."""
-    known = [sample.meaning // MEANING_STEP for sample in base if sample.meaning != MEANING_UNKNOWN]
-    if len(known) < BASE_VALUES_MIN:
+    before = [sample.meaning // MEANING_STEP for sample in base if sample.meaning != MEANING_UNKNOWN]
+    if len(before) < BASE_VALUES_MIN:
         return None
-    if any(sample.meaning == MEANING_UNKNOWN for sample in newest):
+    after = [sample.meaning // MEANING_STEP for sample in newest if sample.meaning != MEANING_UNKNOWN]
+    if len(after) < len(newest):
         return None  # the cluster was small again when they came
-    nearness = np.array([*known, *(sample.meaning // MEANING_STEP for sample in newest)], dtype=np.float64)
-    before, after = nearness[: len(known)], nearness[len(known) :]
     # The centre follows its members, so coming nearer is its doing; only falling behind is theirs.
-    if int(after.sum()) * len(before) >= int(before.sum()) * len(after):
+    if sum(after) * len(before) >= sum(before) * len(after):
         return None
-    deviations = deviations_of(alike_by_distance(nearness[:, None], 1), len(known))
+    nearness = np.array([*before, *after], dtype=np.float64)
+    deviations = deviations_of(alike_by_distance(nearness[:, None], 1), len(before))
     return Drift(None, deviations, (), ()) if deviations >= clear_from else None
 
 
@@ -146,8 +146,11 @@ def _alike_as_written(values: Sequence[str]) -> Whole:
         ]
     joined = f" {'  '.join(edges)} "
     written = np.frombuffer(bytearray(joined, "utf-8", "surrogatepass"), dtype=np.uint8)
-    sizes = [len(edge) if edge.isascii() else len(edge.encode("utf-8", "surrogatepass")) for edge in edges]
-    return alike_as_written(written, np.array(sizes), np.array(lengths))
+    chars = np.array(lengths)
+    if edges is values and joined.isascii():
+        return alike_as_written(written, chars, chars)
+    sizes = [len(edge.encode("utf-8", "surrogatepass")) for edge in edges]
+    return alike_as_written(written, np.array(sizes), chars)
 
 
 def deviations_of(alike: Whole, split: int) -> float:

@@ -24,7 +24,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, pairwise
 
+import numpy as np
+
 from streams.prompts.canonicalization.cluster import Sample
+from streams.prompts.canonicalization.kernels import repetitions_at_most
 from streams.prompts.canonicalization.learning import learn
 from streams.prompts.canonicalization.slots import Sketch
 from streams.prompts.canonicalization.template import Template
@@ -246,9 +249,10 @@ def sharing_new_words(
 
 
 def _may_share(values: Sequence[str]) -> bool:
-    """Tell whether some word stands among values so often that `AGREEING_MIN` of them may hold it."""
-    times = Counter(_words_of("\n".join(values)))
-    return max(times.values(), default=0) >= AGREEING_MIN
+    """Tell whether some word may stand in `AGREEING_MIN` values; mostly none does, and that is soon seen."""
+    joined = "\n".join(values)
+    written = np.frombuffer(bytearray(joined, "utf-8", "surrogatepass"), dtype=np.uint8)
+    return not joined.isascii() or repetitions_at_most(written) >= AGREEING_MIN
 
 
 def _words_of(value: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""The inner loops of the search for drift, compiled to machine code by Numba.
+"""The inner loops of looks at the newest members, compiled to machine code by Numba.
 
 They are here, in one file, because Numba keeps compiled code beside its source and looks only at that file to tell
-whether it is stale. `drift.py` and `permutation.py` give them their meaning.
+whether it is stale. `drift.py`, `permutation.py` and `evolution.py` give them their meaning.
 
 All sums are of whole numbers, few and small enough for the type they are in, so that no order of adding changes them:
 matrices are of at most some hundred things, what they hold is below 2**17.
@@ -44,6 +44,10 @@ KIND_OF_BYTE = np.array(
     ],
     dtype=np.int64,
 )
+
+
+WORDS_BITS = 10
+IN_WORD = np.array([byte < 128 and chr(byte).isalnum() for byte in range(256)])  # of an ASCII text
 
 
 def kernel(*signatures: str, **options: Any) -> Callable[[Loop], Loop]:
@@ -156,10 +160,11 @@ def _products(profiles: Few) -> Whole:
 def _marks(written: Bytes, ends: Ints, lengths: Ints) -> Whole:
     """Return the marks of each value: its length, digits, capitals, lines and so on."""
     marks = np.empty((ends.size, MARKS))
+    kinds = np.empty(MARKS)
     start = 0
     for value in range(ends.size):
         end = ends[value]
-        kinds = np.zeros(MARKS)
+        kinds[:] = 0
         for at in range(start, end):
             kinds[KIND_OF_BYTE[written[at]]] += 1
         chars = float(end - start)
@@ -221,3 +226,20 @@ def dealt(matrix: Whole, hand: Whole) -> int:
             row += int(matrix[one, other]) * int(hand[other])
         total += row * int(hand[one])
     return total
+
+
+@kernel("i8(u1[::1])")
+def repetitions_at_most(written: Bytes) -> int:
+    """Return a number that no word of an ASCII text stands more often in it; mostly that of the most frequent one."""
+    times = np.zeros(1 << WORDS_BITS, dtype=np.int64)
+    most = word = 0
+    for at in range(written.size + 1):
+        if at < written.size and IN_WORD[written[at]]:
+            word = ((word + written[at]) * GOLDEN) & 0xFFFFFFFF | 1  # never nothing
+        elif word:
+            # Two words may meet here; then both seem more frequent.
+            place = word >> (32 - WORDS_BITS)
+            times[place] += 1
+            most = max(most, times[place])
+            word = 0
+    return most

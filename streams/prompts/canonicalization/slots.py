@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from operator import ne
 from typing import Any
 
 import xxhash
@@ -89,7 +89,7 @@ class Sketch:
         So does a document that ten questions are about, or the customer of a batch.
         """
         seen = self.seen - len(newest)
-        lately = sum(one != other for one, other in pairwise(newest))
+        lately = sum(map(ne, newest, newest[1:]))
         if BURST_FACTOR * lately > len(newest):
             return False
         changes = self.changes - lately
