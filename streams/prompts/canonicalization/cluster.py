@@ -7,6 +7,9 @@ its id is among the smallest (a bottom-k sample: uniform over the cluster's life
 
 A text is kept by what is particular to it: long slot values are shortened to their two ends, since alignment and
 evolution need their edges and their style, not their length.
+
+What is stored nowhere follows from what is: how a text was last read, which places are free. It is kept because
+looks at the newest members ask for it over and over; there is one such reading for each kept text, no longer than it.
 """
 
 from __future__ import annotations
