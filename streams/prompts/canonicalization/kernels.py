@@ -50,14 +50,14 @@ WORDS_BITS = 10
 IN_WORD = np.array([byte < 128 and chr(byte).isalnum() for byte in range(256)])  # of an ASCII text
 
 
-def kernel(*signatures: str, **options: Any) -> Callable[[Loop], Loop]:
+def kernel(*signatures: str) -> Callable[[Loop], Loop]:
     """Compile a loop for these signatures, or all calls of it within this file if there are none."""
 
     def compiled(loop: Loop) -> Loop:
         try:
-            machine_code = njit(list(signatures) or None, cache=True, **options)(loop)
+            machine_code = njit(list(signatures) or None, cache=True)(loop)
         except RuntimeError:  # there is no folder that compiled code could be kept in
-            machine_code = njit(list(signatures) or None, **options)(loop)
+            machine_code = njit(list(signatures) or None)(loop)
         return cast("Loop", machine_code)
 
     return compiled

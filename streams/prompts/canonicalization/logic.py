@@ -217,7 +217,7 @@ def canonicalized(state: ClusterState, assignment: Assignment, read: Read | None
     """Return a prompt as an announced version reads it, if there is one."""
     if read is None:
         return CanonicalizedPrompt(assignment=assignment, family_id=state.family_id)
-    return CanonicalizedPrompt(
+    return CanonicalizedPrompt.trusted(
         assignment=assignment,
         family_id=state.family_id,
         template_id=read.version.template_id,
