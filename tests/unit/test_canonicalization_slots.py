@@ -119,3 +119,21 @@ def test_a_sketch_takes_bounded_space_and_counts_about_right() -> None:
     assert (len(sketch.hashes), len(sketch.top)) == (KEPT_HASHES, 2 * TOP_VALUES)
     assert sketch.summary()["top"][0][0] == "often"
     assert 3_000 < sketch.distinct() < 7_500
+
+
+@pytest.mark.parametrize("different", [12, 30, 300])
+def test_the_most_frequent_values_are_counted_as_if_all_were_looked_through_also_after_a_restore(
+    different: int,
+) -> None:
+    chance = dice(different)
+    sketch, plain = Sketch(), dict[str, int]()
+    for _ in range(3_000):
+        value = f"v{min(chance.randrange(different), chance.randrange(different))}"
+        sketch.add(value)
+        if value not in plain and len(plain) == 2 * TOP_VALUES:
+            least = min(plain, key=lambda known: (plain[known], known))
+            plain[value] = plain.pop(least)
+        plain[value] = plain.get(value, 0) + 1
+        assert list(sketch.top.items()) == list(plain.items())
+        if chance.random() < 0.01:
+            sketch = Sketch(top=dict(sketch.top))

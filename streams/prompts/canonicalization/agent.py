@@ -34,7 +34,8 @@ from streams.prompts.canonicalization.logic import Canonicalization, Policy
 from streams.prompts.canonicalization.rows import FORMAT, TABLES
 
 STAGE = "canonicalization"
-CHARS_MAX = 256 * 1024 * 1024  # of kept texts of all tenants in memory; Python holds them at one to four bytes each
+# Of kept texts of all tenants in memory. Python holds them at one to four bytes each, and what is in their slots twice.
+CHARS_MAX = 256 * 1024 * 1024
 ITEM_BYTES = 1_600  # decision, reasoning and ids of a prompt, or a cluster change, beside the texts
 
 Item = CanonicalizedPrompt | ClusterChange | SlotStatistics

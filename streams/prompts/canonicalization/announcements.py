@@ -32,9 +32,9 @@ class Voice:
 def template_version(tenant: str, state: ClusterState, family: Family | None) -> TemplateVersion:
     """Return the record of a cluster's newest version."""
     version = state.versions[-1]
-    texts = [sample.text for sample in state.samples()]
+    samples = state.samples()
     # Half of the doubt goes with each doubling of what was seen; a text that does not parse is doubt as well.
-    share = sum(version.template.parse(text) is not None for text in texts) / max(1, len(texts))
+    share = sum(sample.values(version.template) is not None for sample in samples) / max(1, len(samples))
     return TemplateVersion(
         template_id=version.template_id,
         tenant=tenant,
@@ -46,7 +46,7 @@ def template_version(tenant: str, state: ClusterState, family: Family | None) ->
         version=version.number,
         template=version.template.show(),
         slots=_slots(state),
-        confidence=round(share * (1 - 1 / (1 + len(set(texts)))), 4),
+        confidence=round(share * (1 - 1 / (1 + len({sample.text for sample in samples}))), 4),
         members=state.members,
         created_at_ms=state.occurred_at_ms,
     )
@@ -66,7 +66,8 @@ def slot_statistics(tenant: str, state: ClusterState) -> SlotStatistics:
 
 def _slots(state: ClusterState) -> tuple[Slot, ...]:
     template = state.versions[-1].template
-    columns = template.columns([sample.text for sample in state.samples()]) or [()] * template.slots
+    rows = [values for sample in state.samples() if (values := sample.values(template)) is not None]
+    columns = list(zip(*rows, strict=True)) or [()] * template.slots
     return describe(template, columns, state.sketches)
 
 

@@ -7,6 +7,9 @@ its id is among the smallest (a bottom-k sample: uniform over the cluster's life
 
 A text is kept by what is particular to it: long slot values are shortened to their two ends, since alignment and
 evolution need their edges and their style, not their length.
+
+What is stored nowhere follows from what is: how a text was last read, which places are free. It is kept because
+looks at the newest members ask for it over and over; there is one such reading for each kept text, no longer than it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 import xxhash
@@ -57,9 +61,22 @@ class Sample:
     reading: int
     arrived: int
     priority: tuple[int, str] = field(init=False)
+    # How the text was last read: looks at the newest members ask for the same again and again. Never stored.
+    _read_with: Template | None = field(init=False, repr=False, compare=False, default=None)
+    _values: list[str] | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
         self.priority = (xxhash.xxh3_64_intdigest(self.prompt_id.encode("utf-8", "surrogatepass")), self.prompt_id)
+
+    def values(self, template: Template) -> list[str] | None:
+        """Return what the text fills the slots of a template with, or None where that does not parse it."""
+        if self._read_with is not template:
+            self.remember(template, template.parse(self.text))
+        return self._values
+
+    def remember(self, template: Template, values: list[str] | None) -> None:
+        """Take note of how a template parses the text."""
+        self._read_with, self._values = template, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +89,7 @@ class Version:
 
     @property
     def chars(self) -> int:
-        return self.template.constant_chars()
+        return self.template.constant_chars
 
 
 class Read(NamedTuple):
@@ -110,6 +127,7 @@ class ClusterState:
     loosened: bool = False  # members left: what only they kept apart may be one
     pool: dict[int, Sample] = field(default_factory=dict)
     pool_chars: int = 0  # of all texts in it; follows from them, never stored
+    vacant: list[int] = field(default_factory=list)  # places left free below others, as a heap; never stored either
     recent: list[int] = field(default_factory=list)
     base: list[int] = field(default_factory=list)  # in ascending order of priority
     sketches: list[Sketch] = field(default_factory=list)
@@ -148,7 +166,7 @@ class ClusterState:
 
     def keep(self, sample: Sample, *, recent: bool) -> None:
         """Take a member into the pool; what no longer fits leaves it."""
-        place = next(index for index in range(len(self.pool) + 1) if index not in self.pool)
+        place = heappop(self.vacant) if self.vacant else len(self.pool)  # the first free one
         self.pool[place] = sample
         self.pool_chars += len(sample.text)
         self.changed.add(place)
@@ -161,6 +179,13 @@ class ClusterState:
         while self.chars() > POOL_CHARS_MAX and (len(self.base) > BASE_MIN or len(self.recent) > RECENT_MIN):
             self._drop(self.base.pop() if len(self.base) > BASE_MIN else self.recent.pop(0))
 
+    def restore(self, place: int, sample: Sample) -> None:
+        """Put a stored member back; they come in the order of their places."""
+        self.vacant += range(len(self.pool) + len(self.vacant), place)
+        self.pool[place] = sample
+        self.pool_chars += len(sample.text)
+        self.stored.add(place)
+
     def _to_base(self, place: int) -> None:
         reading = self.pool[place].reading
         if reading == EARLIER:
@@ -169,6 +194,8 @@ class ClusterState:
             self.odd.append(place)
             if len(self.odd) > ODD_MAX:
                 self._drop(self.odd.pop(0))
+        elif len(self.base) == BASE_MAX and self.pool[place].priority >= self.pool[self.base[-1]].priority:
+            self._drop(place)  # as most members do, once there were many
         else:
             insort(self.base, place, key=lambda kept: self.pool[kept].priority)
             if len(self.base) > BASE_MAX:
@@ -176,11 +203,12 @@ class ClusterState:
 
     def _drop(self, place: int) -> None:
         self.pool_chars -= len(self.pool.pop(place).text)
+        heappush(self.vacant, place)
         self.changed.add(place)
 
     def chars(self) -> int:
         """Return how many characters the kept texts take, beside the template's own."""
-        constant = self.template.constant_chars() if self.template else 0
+        constant = self.template.constant_chars if self.template else 0
         return self.pool_chars - constant * len(self.pool)
 
     def forget(self, prompt_id: str) -> None:
@@ -206,7 +234,7 @@ class ClusterState:
             return []
         latest = (self.template, self.versions[-1].number if self.versions else None)
         earlier = [(version.template, version.number) for version in reversed(self.versions[:-1])]
-        return sorted([latest, *earlier], key=lambda reader: -reader[0].constant_chars())
+        return sorted([latest, *earlier], key=lambda reader: -reader[0].constant_chars)
 
     def read(self, text: str) -> Read:
         """Read a text with the announced version that leaves least of it to the slots, the newest of equals."""
@@ -244,7 +272,7 @@ class ClusterState:
         for place in (*self.base, *self.odd, *self.recent):
             # What an earlier version reads better counts for this one as well.
             read = reads[place]
-            values = template.parse(self.pool[place].text) if read.reading == EARLIER else read.values
+            values = self.pool[place].values(template) if read.reading == EARLIER else read.values
             if values is not None:
                 self.count(values)
         self.since_version = self.strange = self.earlier = self.drifts = 0
@@ -280,7 +308,7 @@ def shortened(text: str, template: Template | None, values: list[str] | None) ->
     """Return what is kept of a text: all constants, and of each long value its two ends."""
     if template is None or values is None:
         return without_middle(text, TEXT_CHARS_MAX)
-    if all(len(value) <= VALUE_CHARS_MAX for value in values):
+    if len(text) <= VALUE_CHARS_MAX or all(len(value) <= VALUE_CHARS_MAX for value in values):
         return text
     parts = [template.constants[0]]
     for value, constant in zip(values, template.constants[1:], strict=True):

@@ -24,17 +24,16 @@ Rules
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streams.prompts.canonicalization.cluster import CURRENT, MEANING_UNKNOWN, RECENT_MAX, ClusterState, Sample
-from streams.prompts.canonicalization.permutation import Sums, Whole, moments, sums_of
+from streams.prompts.canonicalization.kernels import Whole, alike_as_written, alike_by_distance, dealt
+from streams.prompts.canonicalization.permutation import Sums, moments, sums_of
 from streams.prompts.canonicalization.running import run
 from streams.prompts.canonicalization.tokens import LEFT_OUT
 
@@ -44,23 +43,8 @@ DIFFERENT_MIN = 3  # values; a slot of one or two is a constant with a choice
 SHUFFLES = 400
 MIXERS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of SplitMix64, a hash of whole numbers
 SKEW_MIN = 0.1  # below, the shuffles are as good as normal
-BUCKETS = 512  # of character sequences; collisions blur, they do not bias
-PIECES = 4  # in which the products of two profiles are summed up
-SLOTS_AT_ONCE = 4  # of which profiles are made: they fit into a core's cache
-GOLDEN = np.uint32(2_654_435_769)  # 2**32 by the golden ratio: multiples of it spread evenly
 EDGE_CHARS = 200  # of a long value, from each end
-SCALE = 256  # of a profile's length, in whole numbers
-MARKS_SCALE = 64
 MEANING_STEP = 100  # millionths of a cosine: finer differences are rounding
-
-# Kinds of bytes in UTF-8, in the order `profile` counts them; what no pattern names is `other` (0) or foreign (7).
-KINDS = ("", " \t\r", "\n", string.digits, string.ascii_uppercase, string.punctuation.replace("?", ""), "?", "")
-KIND_OF_BYTE = bytes(
-    7 if byte >= 128 else next((kind for kind, characters in enumerate(KINDS) if chr(byte) in characters), 0)
-    for byte in range(256)
-)
-
-Few = NDArray[np.float32]  # holds whole numbers whose products add up to less than 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +80,7 @@ def moved(state: ClusterState) -> Drift | None:
     if len(newest) < RECENT_MAX or len(base) < BASE_VALUES_MIN:
         return None
     template = state.versions[-1].template
-    rows = [values for sample in (*base, *newest) if (values := template.parse(sample.text)) is not None]
+    rows = [values for sample in (*base, *newest) if (values := sample.values(template)) is not None]
     if len(rows) < len(base) + len(newest):
         return None
     columns = {
@@ -117,17 +101,17 @@ def moved(state: ClusterState) -> Drift | None:
 
 def _meaning_moved(base: Sequence[Sample], newest: Sequence[Sample], clear_from: float) -> Drift | None:
     """Return a drift if the newest members lie farther off the cluster's centre than the earlier ones did."""
-    known = [sample.meaning // MEANING_STEP for sample in base if sample.meaning != MEANING_UNKNOWN]
-    if len(known) < BASE_VALUES_MIN:
+    before = [sample.meaning // MEANING_STEP for sample in base if sample.meaning != MEANING_UNKNOWN]
+    if len(before) < BASE_VALUES_MIN:
         return None
-    if any(sample.meaning == MEANING_UNKNOWN for sample in newest):
+    after = [sample.meaning // MEANING_STEP for sample in newest if sample.meaning != MEANING_UNKNOWN]
+    if len(after) < len(newest):
         return None  # the cluster was small again when they came
-    nearness = np.array([*known, *(sample.meaning // MEANING_STEP for sample in newest)], dtype=np.float64)
-    before, after = nearness[: len(known)], nearness[len(known) :]
     # The centre follows its members, so coming nearer is its doing; only falling behind is theirs.
-    if int(after.sum()) * len(before) >= int(before.sum()) * len(after):
+    if sum(after) * len(before) >= sum(before) * len(after):
         return None
-    (deviations,) = deviations_of(_alike_by_distance(nearness[None, :, None], floor=1), len(known))
+    nearness = np.array([*before, *after], dtype=np.float64)
+    deviations = deviations_of(alike_by_distance(nearness[:, None], 1), len(before))
     return Drift(None, deviations, (), ()) if deviations >= clear_from else None
 
 
@@ -135,60 +119,9 @@ def _few(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(LEFT_OUT.sub("…", value)[:EDGE_CHARS] for value in values[-3:])
 
 
-def profiles(values: Sequence[str]) -> tuple[Few, Whole]:
-    """Return how values are written, a row each: their character sequences, and their marks."""
-    lengths = list(map(len, values))
-    edges = values
-    if max(lengths) > 2 * EDGE_CHARS:
-        edges = [
-            value if len(value) <= 2 * EDGE_CHARS else value[:EDGE_CHARS] + value[-EDGE_CHARS:] for value in values
-        ]
-    encoded = [f" {edge} ".encode("utf-8", "surrogatepass") for edge in edges]
-    joined = b"".join(encoded)
-    raw = np.frombuffer(joined, dtype=np.uint8)
-    chars = np.array(list(map(len, encoded)))
-    row = np.repeat(np.arange(len(values)), chars)
-    wide = raw.astype(np.uint32)
-    shifted = wide * 257
-    pairs = (shifted[:-1] + wide[1:]) * GOLDEN
-    triples = (wide[:-2] * 65_537 + shifted[1:-1] + wide[2:] + 7) * GOLDEN
-    places = np.concatenate([pairs, triples]) >> np.uint32(32 - BUCKETS.bit_length() + 1)
-    first_of_row = row * BUCKETS
-    places = np.concatenate([first_of_row[:-1], first_of_row[:-2]]) + places
-    # A sequence belongs to one value: those that run into the next one are counted behind all.
-    ends = np.cumsum(chars)[:-1]
-    places[np.concatenate([ends - 1, len(pairs) + ends - 1, len(pairs) + ends - 2])] = len(values) * BUCKETS
-    counts = np.bincount(places, minlength=len(values) * BUCKETS + 1)[:-1].reshape(-1, BUCKETS)
-    # The square root keeps one frequent sequence from being the whole profile.
-    sequences = counts.astype(np.float32)
-    np.sqrt(sequences, out=sequences)
-    sequences *= (SCALE / np.sqrt(2 * chars - 3)).astype(np.float32)[:, None]
-    np.rint(sequences, out=sequences)
-    kinds = np.bincount(
-        row * len(KINDS) + np.frombuffer(joined.translate(KIND_OF_BYTE), dtype=np.uint8),
-        minlength=len(values) * len(KINDS),
-    )
-    other, space, line, digit, upper, mark, question, foreign = kinds.reshape(-1, len(KINDS)).T.astype(np.float64)
-    marks = [
-        np.array(list(map(math.log1p, lengths))) / 2,
-        4 * digit / chars,
-        4 * upper / chars,
-        np.array(list(map(math.log1p, line.tolist()))),
-        4 * (mark + question) / chars,
-        (other + upper + digit + foreign) / (space + line) / 5,  # about the length of a word
-        (question > 0).astype(np.float64),
-        foreign / chars,
-    ]
-    return sequences, np.ascontiguousarray(np.rint(np.array(marks) * MARKS_SCALE).T)
-
-
 def deviations_between(slots: Sequence[Sequence[str]], split: int) -> list[float]:
     """Return for each slot how far apart its first `split` values stand from the rest by how they are written."""
-    found: list[float] = []
-    for start in range(0, len(slots), SLOTS_AT_ONCE):
-        some = slots[start : start + SLOTS_AT_ONCE]
-        found += deviations_of(_alike_as_written(some), split)
-    return found
+    return [deviations_of(_alike_as_written(values), split) for values in slots]
 
 
 def come_in_runs(values: Sequence[str], arrived: Sequence[int]) -> bool:
@@ -200,41 +133,43 @@ def come_in_runs(values: Sequence[str], arrived: Sequence[int]) -> bool:
     """
     split = len(arrived)
     in_order = [*sorted(range(split), key=arrived.__getitem__), *range(split, len(values))]
-    return run(_alike_as_written([[values[place] for place in in_order]])[0], split)
+    return run(_alike_as_written([values[place] for place in in_order]), split)
 
 
-def _alike_as_written(slots: Sequence[Sequence[str]]) -> Whole:
-    """Return for each slot how much any two of its values are alike by how they are written."""
-    sequences, marks = profiles([value for values in slots for value in values])
-    by_slot = (len(slots), len(slots[0]), -1)
-    return _alike_by_sequences(sequences.reshape(by_slot)) + _alike_by_marks(marks.reshape(by_slot))
+def _alike_as_written(values: Sequence[str]) -> Whole:
+    """Return how much any two values are alike by how they are written."""
+    lengths = list(map(len, values))
+    edges = values
+    if max(lengths) > 2 * EDGE_CHARS:
+        edges = [
+            value if len(value) <= 2 * EDGE_CHARS else value[:EDGE_CHARS] + value[-EDGE_CHARS:] for value in values
+        ]
+    joined = f" {'  '.join(edges)} "
+    written = np.frombuffer(bytearray(joined, "utf-8", "surrogatepass"), dtype=np.uint8)
+    chars = np.array(lengths)
+    if edges is values and joined.isascii():
+        return alike_as_written(written, chars, chars)
+    sizes = [len(edge.encode("utf-8", "surrogatepass")) for edge in edges]
+    return alike_as_written(written, np.array(sizes), chars)
 
 
-def deviations_of(alike: Whole, split: int) -> list[float]:
+def deviations_of(alike: Whole, split: int) -> float:
     """Return how far apart the first `split` things stand from the rest, in standard deviations of all deals.
 
-    `alike[k, i, j]` says, in whole numbers, how much two things are alike; each k is a question of its own.
+    `alike[i, j]` says, in whole numbers, how much two things are alike; nothing is on the diagonal.
 
     Where values are few, the deals are skewed and far ones are not rare. So they are taken for a gamma
     distribution and the true deal for the quantile of the normal distribution that is as rare (Wilson and Hilferty).
     """
-    things = alike.shape[1]
-    _diagonal(alike)[:] = 0
+    things = len(alike)
     hands = _hands(split, things - split)
-    true = ((alike @ hands[0]) * hands[0]).sum(axis=1)
-    return [
-        _quantile(float(one), moments(sums, _deal(split, things - split)), matrix, hands)
-        for one, sums, matrix in zip(true, sums_of(alike), alike, strict=True)
-    ]
-
-
-def _quantile(true: float, deals: tuple[int, int], alike: Whole, hands: Whole) -> float:
-    mean, spread = deals
-    deviations = float(true - mean) / spread
+    mean, spread = moments(sums_of(alike), _deal(split, things - split))
+    deviations = float(dealt(alike, hands[0]) - mean) / spread
     if deviations < DEVIATIONS_MIN:
         return round(deviations, 2)
     # How skewed the deals are is told by a sample of them.
-    shares = np.rint((_dealt(alike, hands[1:]) - mean) * (1024 / spread))
+    shuffled = ((hands[1:] @ alike) * hands[1:]).sum(axis=1)
+    shares = np.rint((shuffled - mean) * (1024 / spread))
     skew: float = int((shares**3).sum()) / (len(shares) * 1024**3)
     if skew <= SKEW_MIN:
         return round(deviations, 2)
@@ -244,62 +179,13 @@ def _quantile(true: float, deals: tuple[int, int], alike: Whole, hands: Whole) -
     return round(quantile, 2)
 
 
-def _dealt(alike: Whole, hands: Whole) -> Whole:
-    dealt: Whole = ((hands @ alike) * hands).sum(axis=1)
-    return dealt
-
-
-def _alike_by_sequences(sequences: Few) -> Whole:
-    # In small pieces, and not with a view of itself: else BLAS waits for other threads, a hundred times slower.
-    pieces = sequences.reshape(*sequences.shape[:2], PIECES, -1)
-    products = pieces.transpose(0, 2, 1, 3) @ pieces.copy().transpose(0, 2, 3, 1)
-    return _normed(products.sum(axis=1).astype(np.float64))
-
-
-def _alike_by_marks(marks: Whole) -> Whole:
-    # The floor keeps a mark that hardly varies from shouting.
-    return _alike_by_distance(marks, floor=(MARKS_SCALE // 20 + 1) ** 2)
-
-
-def _alike_by_distance(block: Whole, *, floor: int) -> Whole:
-    """Return how alike rows are whose columns are measures of their own, each by its variance."""
-    _, things, measures = block.shape
-    spread = (block * block).sum(axis=1) * things - block.sum(axis=1) ** 2
-    variance = np.floor(spread / things**2) + floor
-    scaled = np.rint(block * (64 / np.sqrt(variance))[:, None])
-    products = scaled @ np.ascontiguousarray(scaled.transpose(0, 2, 1))
-    squares = _diagonal(products)
-    distance = np.floor((squares[:, :, None] + squares[:, None] - 2 * products) / (64 * measures))
-    return _normed(np.rint((1 << 22) / (64 + distance)))
-
-
-def _normed(alike: Whole) -> Whole:
-    """Scale matrices so that their off-diagonal entries vary by about 1,024."""
-    count = alike.shape[1] * (alike.shape[1] - 1)
-    own = _diagonal(alike)
-    totals = alike.sum(axis=(1, 2)) - own.sum(axis=1)
-    squares = (alike * alike).sum(axis=(1, 2)) - (own * own).sum(axis=1)
-    middles, scales = [], []
-    for total, square in zip(map(int, totals), map(int, squares), strict=True):
-        spread = max(1, math.isqrt(max(0, count * square - total * total)) // count)
-        middles.append(total // count)
-        scales.append(1024 / spread)
-    normed: Whole = np.rint((alike - np.array(middles)[:, None, None]) * np.array(scales)[:, None, None])
-    return normed
-
-
-def _diagonal(matrices: Whole) -> Whole:
-    """Return the diagonals of matrices, to be read or written."""
-    return cast(Whole, np.einsum("kii->ki", matrices))
-
-
 @lru_cache(maxsize=256)
 def _deal(first: int, second: int) -> Sums:
     """Return the sums of the weights of a deal, the same for all of them."""
     hand = np.concatenate([np.full(first, float(second)), np.full(second, -float(first))])
     weights = np.outer(hand, hand)
     np.fill_diagonal(weights, 0)
-    return next(sums_of(weights[None]))
+    return sums_of(weights)
 
 
 @lru_cache(maxsize=256)

@@ -24,6 +24,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, pairwise
 
+import numpy as np
+
+from streams.prompts.canonicalization.cluster import Sample
+from streams.prompts.canonicalization.kernels import repetitions_at_most
 from streams.prompts.canonicalization.learning import learn
 from streams.prompts.canonicalization.slots import Sketch
 from streams.prompts.canonicalization.template import Template
@@ -199,17 +203,17 @@ def _core(constant: str) -> str:
 
 
 def sharing_new_words(
-    current: Template, earlier: Sequence[str], newest: Sequence[str], sketches: Sequence[Sketch]
+    current: Template, earlier: Sequence[Sample], newest: Sequence[Sample], sketches: Sequence[Sketch]
 ) -> Iterator[list[str]]:
-    """Yield those of the newest members that share a word in a slot which is too rare in earlier ones for chance.
+    """Yield the texts of those newest members that share a word in a slot which is too rare in earlier ones for chance.
 
     First all of the last few, if they share one; then so many of the newest as do: while a new wording is rolled out,
     members of the old one still come in between. Where values come in bursts, those that share one are no witnesses.
     """
-    rows = [(text, values) for text in newest if (values := current.parse(text)) is not None]
+    rows = [(sample.text, values) for sample in newest if (values := sample.values(current)) is not None]
     columns = zip(*(values for _, values in rows), strict=True)
     held = [
-        [] if sketch.comes_in_bursts(values) else [_words_of(value) for value in values]
+        [set(_words_of(value)) for value in values] if _may_share(values) and not sketch.comes_in_bursts(values) else []
         for values, sketch in zip(columns, sketches, strict=False)
     ]
     frequent = [
@@ -222,7 +226,7 @@ def sharing_new_words(
     ]
     if not any(frequent):
         return
-    before = _columns(current, earlier)
+    before = list(zip(*(values for sample in earlier if (values := sample.values(current)) is not None), strict=True))
     for window, few in ((AGREEING_MIN, True), (len(rows), False)):
         best: tuple[int, str, int] | None = None
         for slot, counts in enumerate(frequent):
@@ -244,11 +248,18 @@ def sharing_new_words(
         yield [text for (text, _), words in recent if word in words]
 
 
-def _words_of(value: str) -> set[str]:
+def _may_share(values: Sequence[str]) -> bool:
+    """Tell whether some word may stand in `AGREEING_MIN` values; mostly none does, and that is soon seen."""
+    joined = "\n".join(values)
+    written = np.frombuffer(bytearray(joined, "utf-8", "surrogatepass"), dtype=np.uint8)
+    return not joined.isascii() or repetitions_at_most(written) >= AGREEING_MIN
+
+
+def _words_of(value: str) -> list[str]:
     """Return the words of a value; those shorter than a `WORD` may be among them."""
     if value.isascii():
-        return set(value.encode().translate(MARKS_AS_BLANKS).decode().split())
-    return set(WORD.findall(value))
+        return value.encode().translate(MARKS_AS_BLANKS).decode().split()
+    return WORD.findall(value)
 
 
 @lru_cache(maxsize=4_096)
@@ -257,11 +268,6 @@ def _is_new(count: int, newest: int, known: int, earlier: int) -> bool:
     held = count + known
     deals = sum(math.comb(newest, i) * math.comb(earlier, held - i) for i in range(count, min(held, newest) + 1))
     return deals * WORD_ODDS_MIN <= math.comb(newest + earlier, held)
-
-
-def _columns(template: Template, texts: Sequence[str]) -> list[tuple[str, ...]]:
-    rows = [values for text in texts if (values := template.parse(text)) is not None]
-    return list(zip(*rows, strict=True))
 
 
 def adds_wording(before: Template, after: Template) -> bool:

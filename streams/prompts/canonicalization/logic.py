@@ -154,7 +154,8 @@ class Canonicalization:
             state.newest_id, state.partition, state.offset = prompt.prompt_id, prompt.partition, prompt.offset
             state.received_at_ms, state.occurred_at_ms = prompt.received_at_ms, prompt.created_at_ms
         if live:
-            state.arrivals = [*state.arrivals[1 - ARRIVALS_KEPT :], self.tenant.clock]
+            state.arrivals.append(self.tenant.clock)
+            del state.arrivals[:-ARRIVALS_KEPT]
         if not state.versions:
             events = learn_on(self.tenant, state, assignment, live=live)
             read = state.read(prompt.text) if state.versions else None
@@ -216,7 +217,7 @@ def canonicalized(state: ClusterState, assignment: Assignment, read: Read | None
     """Return a prompt as an announced version reads it, if there is one."""
     if read is None:
         return CanonicalizedPrompt(assignment=assignment, family_id=state.family_id)
-    return CanonicalizedPrompt(
+    return CanonicalizedPrompt.trusted(
         assignment=assignment,
         family_id=state.family_id,
         template_id=read.version.template_id,

@@ -8,13 +8,9 @@ shuffled. All sums are of whole numbers: the answer is the same everywhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-Whole = NDArray[np.float64]  # holds whole numbers below 2**53 only, so that BLAS may add them in any order
+from streams.prompts.canonicalization.kernels import Whole, sums
 
 
 class Sums(NamedTuple):
@@ -36,12 +32,9 @@ class Sums(NamedTuple):
         return self.total**2 - 2 * self.squares - 4 * self.touching
 
 
-def sums_of(matrices: Whole) -> Iterator[Sums]:
-    """Yield the sums of each matrix of a stack."""
-    rows = matrices.sum(axis=2)
-    sums = rows.sum(axis=1), (matrices * matrices).sum(axis=(1, 2)), (rows * rows).sum(axis=1)
-    for total, squares, by_row in zip(*sums, strict=True):
-        yield Sums(matrices.shape[1], int(total), int(squares), int(by_row))
+def sums_of(matrix: Whole) -> Sums:
+    """Return the sums of a matrix."""
+    return Sums(len(matrix), *sums(matrix))
 
 
 def moments(alike: Sums, weights: Sums) -> tuple[int, int]:

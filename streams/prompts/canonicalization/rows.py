@@ -12,6 +12,7 @@ so that a new member writes a small head and one text, not the whole pool.
 from __future__ import annotations
 
 import zlib
+from array import array
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -53,7 +54,8 @@ def head_of(state: ClusterState) -> bytes:
             "varied": _template_out(state.varied),
             "versions": [[version.number, _template_out(version.template)] for version in state.versions],
             "sketches": [
-                [s.seen, s.empty, s.lengths, s.hashes, list(s.top.items()), s.changes, s.newest] for s in state.sketches
+                [s.seen, s.empty, s.lengths, s.hashes.tolist(), list(s.top.items()), s.changes, s.newest]
+                for s in state.sketches
             ],
         }
     )
@@ -72,7 +74,13 @@ def head_from(row: bytes) -> ClusterState:
     ]
     state.sketches = [
         Sketch(
-            seen, empty, {int(digits): count for digits, count in lengths.items()}, hashes, dict(top), changes, newest
+            seen,
+            empty,
+            {int(digits): count for digits, count in lengths.items()},
+            array("Q", hashes),
+            dict(top),
+            changes,
+            newest,
         )
         for seen, empty, lengths, hashes, top, changes, newest in fields["sketches"]
     ]
@@ -113,9 +121,7 @@ def load(tenant: str, rows: Iterable[tuple[str, str, bytes]]) -> tuple[int, dict
         else:
             clusters[rest] = head_from(row)
     for cluster, place, sample in sorted(samples, key=lambda item: item[:2]):
-        clusters[cluster].pool[place] = sample
-        clusters[cluster].pool_chars += len(sample.text)
-        clusters[cluster].stored.add(place)
+        clusters[cluster].restore(place, sample)
     return clock, clusters, families
 
 

@@ -13,7 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from streams.prompts.canonicalization.permutation import Sums, Whole, moments, sums_of
+from streams.prompts.canonicalization.kernels import Whole
+from streams.prompts.canonicalization.permutation import Sums, moments, sums_of
 
 # In standard deviations of all orders. Both sides must run: where a real change fell amid the newest, these alone are
 # in an order of their own, old and then new; and dates that give way to names ran only before.
@@ -24,7 +25,8 @@ RUNNING_MIN = 2.0  # of both sides together
 def run(alike: Whole, split: int) -> bool:
     """Tell whether things run, before a place and from it on.
 
-    `alike[i, j]` says, in whole numbers, how much two things are alike; both are in the order they came.
+    `alike[i, j]` says, in whole numbers, how much two things are alike; both are in the order they came, and nothing
+    is on the diagonal.
     """
     sides = _deviations(alike[:split, :split]), _deviations(alike[split:, split:])
     return min(sides) >= SIDE_MIN and sum(sides) / math.sqrt(2) >= RUNNING_MIN
@@ -32,10 +34,9 @@ def run(alike: Whole, split: int) -> bool:
 
 def _deviations(alike: Whole) -> float:
     """Return how much more alike things are the nearer they came, in standard deviations of all orders."""
-    alike = alike.copy()
-    np.fill_diagonal(alike, 0)
+    alike = np.ascontiguousarray(alike)
     nearness, sums = _nearness(len(alike))
-    mean, spread = moments(next(sums_of(alike[None])), sums)
+    mean, spread = moments(sums_of(alike), sums)
     return (int((alike * nearness).sum()) - mean) / spread
 
 
@@ -43,4 +44,4 @@ def _deviations(alike: Whole) -> float:
 def _nearness(things: int) -> tuple[Whole, Sums]:
     places = np.arange(things, dtype=np.float64)
     nearness = -np.abs(places[:, None] - places[None, :])
-    return nearness, next(sums_of(nearness[None]))
+    return nearness, sums_of(nearness)

@@ -7,10 +7,11 @@ Pure. *Names* come from the constants around a slot (`slot_names.py`), *types* f
 from __future__ import annotations
 
 import re
+from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from operator import ne
 from typing import Any
 
 import xxhash
@@ -38,10 +39,12 @@ class Sketch:
     seen: int = 0
     empty: int = 0
     lengths: dict[int, int] = field(default_factory=dict)  # by number of binary digits of the length
-    hashes: list[int] = field(default_factory=list)  # the KEPT_HASHES smallest, ascending
+    hashes: array[int] = field(default_factory=lambda: array("Q"))  # the KEPT_HASHES smallest, ascending
     top: dict[str, int] = field(default_factory=dict)
     changes: int = 0  # values that were not the one before
     newest: int = 0  # hash of the last value
+    # Those of `top` that were counted least, in descending order; empty: to be looked for. Never stored.
+    _rarest: list[str] = field(init=False, repr=False, compare=False, default_factory=list)
 
     def add(self, value: str) -> None:
         self.seen += 1
@@ -55,7 +58,7 @@ class Sketch:
         self.newest = mark
         if len(hashes) < KEPT_HASHES or mark < hashes[-1]:
             place = bisect_left(hashes, mark)
-            if hashes[place : place + 1] != [mark]:
+            if place == len(hashes) or hashes[place] != mark:
                 hashes.insert(place, mark)
                 del hashes[KEPT_HASHES:]
         if len(value) <= TOP_CHARS_MAX:
@@ -63,12 +66,16 @@ class Sketch:
 
     def _count(self, value: str) -> None:
         """Count by Space-Saving: a newcomer takes the place, and the count, of the least frequent."""
-        if value in self.top or len(self.top) < 2 * TOP_VALUES:
-            self.top[value] = self.top.get(value, 0) + 1
+        top = self.top
+        if value in top or len(top) < 2 * TOP_VALUES:
+            top[value] = top.get(value, 0) + 1
+            if value in self._rarest:
+                self._rarest.remove(value)
             return
-        fewest = min(self.top.values())
-        least = min([known for known, count in self.top.items() if count == fewest])
-        self.top[value] = self.top.pop(least) + 1
+        if not self._rarest:
+            fewest = min(top.values())
+            self._rarest = sorted((known for known, count in top.items() if count == fewest), reverse=True)
+        top[value] = top.pop(self._rarest.pop()) + 1
 
     def distinct(self) -> int:
         """Return about how many different values were seen."""
@@ -82,7 +89,7 @@ class Sketch:
         So does a document that ten questions are about, or the customer of a batch.
         """
         seen = self.seen - len(newest)
-        lately = sum(one != other for one, other in pairwise(newest))
+        lately = sum(map(ne, newest, newest[1:]))
         if BURST_FACTOR * lately > len(newest):
             return False
         changes = self.changes - lately

@@ -31,7 +31,8 @@ class Words:
         telling = [word[0].isalnum() or word == "\n" for word in first]
         self.telling = {number for number, tells in zip(numbered.phrases(1), telling, strict=False) if tells}
         self._telling_before = list(accumulate(telling, initial=0))
-        self._bits_before = list(accumulate(map(_bits_of, first), initial=0.0))
+        bits = {word: _bits_of(word) for word in set(first)}
+        self._bits_before = list(accumulate(map(bits.__getitem__, first), initial=0.0))
 
     def bits(self, start: int, size: int) -> float:
         """Return the evidence of a phrase of the first text, found in one more; marks and blanks alone are none."""
@@ -75,7 +76,15 @@ class Strip:
 
     def is_evident(self, start: int, size: int) -> bool:
         """Tell whether a phrase of the first text, found in all texts, is more than chance."""
-        return is_evident(self.words.bits(start, size), self.different, self.length)
+        bits = self.words.bits(start, size)
+        if bits not in self._evident:
+            self._evident[bits] = is_evident(bits, self.different, self.length)
+        return self._evident[bits]
+
+    @cached_property
+    def _evident(self) -> dict[float, bool]:
+        """Whether phrases are evident by their bits: there are few different numbers of them."""
+        return {}
 
     def may_hold(self, size: int) -> bool:
         """Tell whether any phrase of this size could be evident."""

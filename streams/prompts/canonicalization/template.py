@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SLOT_MARK = re.compile(r"\{\{[^{}]*\}\}")
 
@@ -26,6 +26,10 @@ class Template:
 
     constants: tuple[str, ...]
     names: tuple[str, ...] = ()
+    constant_chars: int = field(init=False, repr=False, compare=False)  # of all constants
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "constant_chars", sum(map(len, self.constants)))
 
     @classmethod
     def from_shown(cls, template: str, names: Iterable[str]) -> Template:
@@ -74,9 +78,6 @@ class Template:
         """Return for each slot its values in the texts that parse."""
         rows = [values for text in texts if (values := self.parse(text)) is not None]
         return list(zip(*rows, strict=True))
-
-    def constant_chars(self) -> int:
-        return sum(map(len, self.constants))
 
 
 def fill(template: str, slots: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 
 import orjson
 
@@ -39,6 +40,7 @@ DATE_PART_BEFORE = re.compile(r"(?:\d{4}[-/.]|\d{4}年)(?:\d{1,2}[-/.月])?$")
 DATE_PART_BEHIND = re.compile(r"(?:,? |[-/.])\d{4}\b|年?\d{1,2}月\d{1,2}日|月\d{1,2}日|日")
 JSON_OPENED, JSON_CLOSED = re.compile(r"[\[{][\s\"\[{]*$"), re.compile(r"[\s\"\]}]*[\]}]")
 WORD_BEHIND = re.compile(r"[^\W_][\w'’-]*")
+_first = itemgetter(0)
 WORD_BEFORE = re.compile(r"[^\W_][\w'’-]*$")
 
 
@@ -154,7 +156,7 @@ def _are_sentences(values: Sequence[str]) -> bool:
 def _has_words(value: str) -> bool:
     start = value[:SENTENCE_START_CHARS]
     looked_at = (value,) if LEFT_OUT_BEGIN in start else (start, value)
-    return any(sum(token[0].isalnum() for token in tokenize(part)) >= SENTENCE_WORDS_MIN for part in looked_at)
+    return any(sum(map(str.isalnum, map(_first, tokenize(part)))) >= SENTENCE_WORDS_MIN for part in looked_at)
 
 
 def _opens(value: str, closing: str) -> bool:

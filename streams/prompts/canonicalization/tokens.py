@@ -6,6 +6,7 @@ text are the text.
 
 from __future__ import annotations
 
+import math
 import re
 from array import array
 from collections import Counter, defaultdict
@@ -115,7 +116,10 @@ def without_strangers(numbered: Numbered) -> list[int]:
         set(numbered.phrases_of(STRANGER_PHRASE, start, end))
         for start, end in zip(numbered.starts, numbered.ends, strict=True)
     ]
-    holders = Counter(chain.from_iterable(held))
-    common = {phrase for phrase, count in holders.items() if count >= (1 - STRANGER_SHARE_MAX) * many}
+    need = math.ceil((1 - STRANGER_SHARE_MAX) * many)
+    # What all but a few texts hold, some of the first few hold.
+    candidates = set().union(*held[: many - need + 1])
+    holders = Counter(chain.from_iterable(map(candidates.intersection, held)))
+    common = {phrase for phrase, count in holders.items() if count >= need}
     kept = [index for index in everyone if len(common & held[index]) >= STRANGER_LANDMARKS_MIN * len(common)]
     return kept if len(kept) >= (1 - STRANGER_SHARE_MAX) * many else everyone

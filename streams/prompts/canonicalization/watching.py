@@ -47,8 +47,10 @@ def watch(
     if read.reading == CURRENT and read.values is not None:
         state.count(read.values)
     text = shortened(prompt.text, read.version.template, read.values)
-    meaning = state.meaning_of(assignment)
-    state.keep(Sample(prompt.prompt_id, text, meaning, read.reading, tenant.clock), recent=live)
+    sample = Sample(prompt.prompt_id, text, state.meaning_of(assignment), read.reading, tenant.clock)
+    if text is prompt.text:
+        sample.remember(read.version.template, read.values)
+    state.keep(sample, recent=live)
     state.since_version += 1
     if read.reading == STRANGE:
         state.strange += 1
@@ -120,7 +122,7 @@ def _let_vary(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
     """Make the place that one version after the other worded anew a slot, or part of the slot beside it."""
     texts = [sample.text for sample in state.samples()]
     learnt = learn(texts)
-    opened = learnt.slots > 0 and learnt.constant_chars() < state.versions[-1].template.constant_chars()
+    opened = learnt.slots > 0 and learnt.constant_chars < state.versions[-1].template.constant_chars
     if not opened or any(learnt.parse(text) is None for text in texts):
         return []
     wording = state.versions[-1].template
@@ -152,7 +154,7 @@ def tighten(state: ClusterState) -> Template | None:
     # What those that left had in common with the rest may be cut at the wrong places.
     for known in (None, current) if state.loosened else (current,):
         learnt = learn(texts, known)
-        tighter = learnt.slots < current.slots or learnt.constant_chars() > current.constant_chars()
+        tighter = learnt.slots < current.slots or learnt.constant_chars > current.constant_chars
         if tighter and all(learnt.parse(text) is not None for text in texts):
             state.loosened = False
             return learnt
@@ -168,10 +170,11 @@ def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
         if tightened is not None and not is_worded_again(state.templates(), state.varied, tightened):
             texts = [sample.text for sample in state.samples()]
             return _new_version(tenant, state, tightened, texts, "refinement", "show that a part never varied")
-    newest = [sample.text for sample in state.recents() if sample.reading == CURRENT]
-    base = [sample.text for sample in state.bases()]
-    if len(newest) >= AGREEING_MIN and len(base) >= AGREEING_MIN:
-        for agreeing in sharing_new_words(current, base, newest, state.sketches):
+    recents = [sample for sample in state.recents() if sample.reading == CURRENT]
+    bases = list(state.bases())
+    if len(recents) >= AGREEING_MIN and len(bases) >= AGREEING_MIN:
+        newest, base = [sample.text for sample in recents], [sample.text for sample in bases]
+        for agreeing in sharing_new_words(current, bases, recents, state.sketches):
             proposed = proposal(current, base, agreeing)
             if proposed is None or not compare(current, proposed).wording or not adds_wording(current, proposed):
                 continue
