@@ -27,7 +27,7 @@ $(READY): infra/locks/bootstrap.txt infra/locks/dev.txt pyproject.toml
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r infra/locks/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@echo "== compiling the inner loops"
-	@$(BIN)/python -c "import streams.prompts.clustering.logic"
+	@$(BIN)/python -c "import streams.prompts.clustering.logic, streams.prompts.canonicalization.logic"
 	@touch $@
 
 setup: $(READY)

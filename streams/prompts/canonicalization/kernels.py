@@ -1,30 +1,23 @@
-"""The inner loops of looks at the newest members, compiled to machine code by Numba.
+"""The inner loops of looks at the newest members, compiled to machine code.
 
-They are here, in one file, because Numba keeps compiled code beside its source and looks only at that file to tell
-whether it is stale. `drift.py`, `permutation.py` and `evolution.py` give them their meaning.
+`drift.py`, `permutation.py` and `evolution.py` give them their meaning.
 
 All sums are of whole numbers, few and small enough for the type they are in, so that no order of adding changes them:
 matrices are of at most some hundred things, what they hold is below 2**17.
-
-Compiled when first imported, for the types named here; later processes load that in a moment.
 """
 
 from __future__ import annotations
 
 import math
 import string
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from streams.compiler import Bytes, Ints, kernel
 
 Whole = NDArray[np.float64]  # holds whole numbers below 2**53 only, so that they may be added in any order
 Few = NDArray[np.int16]  # whole numbers whose products add up to less than 2**24
-Bytes = NDArray[np.uint8]
-Ints = NDArray[np.int64]
-Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 BUCKETS_BITS = 9
 BUCKETS = 1 << BUCKETS_BITS  # of character sequences; collisions blur, they do not bias
@@ -48,19 +41,6 @@ KIND_OF_BYTE = np.array(
 
 WORDS_BITS = 10
 IN_WORD = np.array([byte < 128 and chr(byte).isalnum() for byte in range(256)])  # of an ASCII text
-
-
-def kernel(*signatures: str) -> Callable[[Loop], Loop]:
-    """Compile a loop for these signatures, or all calls of it within this file if there are none."""
-
-    def compiled(loop: Loop) -> Loop:
-        try:
-            machine_code = njit(list(signatures) or None, cache=True)(loop)
-        except RuntimeError:  # there is no folder that compiled code could be kept in
-            machine_code = njit(list(signatures) or None)(loop)
-        return cast("Loop", machine_code)
-
-    return compiled
 
 
 @kernel()

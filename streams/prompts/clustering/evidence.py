@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from streams.compiler import Ints
 from streams.prompts.clustering.compiled import index as loops
-from streams.prompts.clustering.compiled.compiler import Ints
 from streams.prompts.clustering.index import Index
 from streams.prompts.clustering.policy import BIT
 from streams.prompts.clustering.shingles import EMPTY, Shingles

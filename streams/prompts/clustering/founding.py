@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streams.compiler import Bytes
 from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.compiled import founding as loops
-from streams.prompts.clustering.compiled.compiler import Bytes
 from streams.prompts.clustering.layout import Layout, lay
 from streams.prompts.clustering.match import CONTAINED_PERCENT, Candidate, score
 from streams.prompts.clustering.moves import Moves

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from streams.compiler import Bytes, Ints
 from streams.prompts.clustering.compiled import index as loops
-from streams.prompts.clustering.compiled.compiler import Bytes, Ints
 from streams.prompts.clustering.shingles import Shingles
 
 ANY = 1 << 62  # more numbers than can hold a shingle

@@ -14,7 +14,7 @@ from itertools import compress, groupby
 
 import numpy as np
 
-from streams.prompts.clustering.compiled.compiler import Ints
+from streams.compiler import Ints
 from streams.prompts.clustering.compiled.sets import holding
 from streams.prompts.clustering.shingles import Shingles
 from streams.prompts.clustering.sketch import located

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from streams.compiler import Ints
 from streams.prompts.clustering.compiled import sets
-from streams.prompts.clustering.compiled.compiler import Ints
 from streams.prompts.clustering.compiled.texts import STARTS
 
 

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streams.compiler import Ints
 from streams.prompts.clustering.compiled import texts
-from streams.prompts.clustering.compiled.compiler import Ints
 from streams.prompts.clustering.shingles import Shingles
 
 # A longer text is sketched by its two ends: templates put their constants around a long slot, and tokenising

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streams.prompts.clustering.compiled.compiler import Bytes, Ints, kernel
+from streams.compiler import Bytes, Ints, kernel
 
 
 @kernel()

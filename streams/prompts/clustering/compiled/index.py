@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streams.prompts.clustering.compiled.compiler import Bytes, Ints, kernel
+from streams.compiler import Bytes, Ints, kernel
 
 NONE = -1
 KEY, NEXT, HELD, FIRST, CLASS = COLUMNS = range(5)  # of an entry

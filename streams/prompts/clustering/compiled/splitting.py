@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.prompts.clustering.compiled.compiler import Ints, kernel
+from streams.compiler import Ints, kernel
 
 Words = NDArray[np.uint64]
 WORD_BITS = 64

@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from streams.prompts.clustering.compiled.compiler import Bytes, Ints, kernel
+from streams.compiler import Bytes, Ints, kernel
 
 Codes = NDArray[np.uint32]  # a text in UTF-32
 Hashes = NDArray[np.uint64]

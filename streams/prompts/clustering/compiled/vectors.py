@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from streams.prompts.clustering.compiled.compiler import kernel
+from streams.compiler import kernel
 
 _MOST = np.float32(127)
 _FLOATS = types.Array(types.float32, 1, "C", readonly=True)

@@ -1,4 +1,4 @@
-"""How the inner loops of this folder become machine code.
+"""How inner loops become machine code.
 
 Numba compiles them when they are first imported, for the types named with each, which takes a quarter of a minute, and
 keeps the code beside the source; later processes load it in a moment. It tells stale code by the one source file alone:
