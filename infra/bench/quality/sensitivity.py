@@ -41,7 +41,8 @@ NOT_TRIED = {
     "VALUE_CHARS_MAX", "TEXT_CHARS_MAX", "HISTORY_MAX", "PAIRS_MAX", "waiting_max", "waiting_age_max",
     "retire_after", "retired_max", "stub_constants_max", "recent_ids_max", "version", "calibrated",
 }  # fmt: skip
-NOT_MEASURED = {"slots", "agent", "rows", "languages"}
+# Machine code (the last two) keeps the constants that it was compiled with.
+NOT_MEASURED = {"slots", "agent", "rows", "languages", "kernels", "compiled"}
 PERCENT_MAX = 100
 SHOWN = ("GA", "FGA", "FTA", "noise in own clusters", "evolution F1")
 BOLD_FROM, SHOWN_FROM = 0.02, 0.0005

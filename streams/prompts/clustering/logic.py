@@ -20,6 +20,9 @@ The life of a cluster:
 Every answer is a record: the first one at once, then a MOVED record for each prompt that found a better place
 (`journal`). How much a shared shingle proves is counted in bits (`evidence`): what many clusters hold proves little.
 
+Sets of shingles are ascending arrays (`shingles`), and an index finds what holds one (`index`); their inner loops are
+machine code (`compiled`).
+
 Everything here is a function of the tenant's prompts in their order: no clock, no chance, sums in integers. Age is
 counted in prompts, repairs go by one slice a prompt. All state lies in rows (`rows`), and an engine built from them
 continues exactly as the one that wrote them.
