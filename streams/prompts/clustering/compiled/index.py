@@ -40,11 +40,24 @@ def _mask(buckets: int) -> int:
 
 
 @kernel()
-def _find(heads: Ints, entries: Ints, buckets: int, mask: int, shingle: int) -> int:
-    entry = heads[_bucket(shingle, buckets, mask)]
-    while entry != NONE and entries[entry, KEY] != shingle:
-        entry = entries[entry, NEXT]
-    return entry
+def _find(heads: Ints, entries: Ints, meta: Ints, shingles: Ints) -> Ints:
+    """Return the entries of these shingles, NONE for those that nobody holds.
+
+    A large index lies in no cache. All heads are read first, then all keys, so that reads wait for the memory together.
+    """
+    buckets, mask = meta[BUCKETS], _mask(meta[BUCKETS])
+    found, keys = np.empty(shingles.size, dtype=np.int64), np.empty(shingles.size, dtype=np.int64)
+    for place in range(shingles.size):
+        found[place] = heads[_bucket(shingles[place], buckets, mask)]
+    for place in range(shingles.size):
+        keys[place] = entries[max(found[place], 0), KEY]
+    for place in range(shingles.size):
+        entry, key = found[place], keys[place]
+        while entry != NONE and key != shingles[place]:
+            entry = entries[entry, NEXT]
+            key = entries[max(entry, 0), KEY]
+        found[place] = entry
+    return found
 
 
 @kernel()
@@ -107,9 +120,9 @@ def insert(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, 
     There must be room for as many entries and buckets more as there are shingles.
     """
     mask = _mask(meta[BUCKETS])
+    found = _find(heads, entries, meta, shingles)  # what comes and goes below leaves the other entries where they are
     for place in range(start, shingles.size):
-        shingle = shingles[place]
-        entry = _find(heads, entries, meta[BUCKETS], mask, shingle)
+        shingle, entry = shingles[place], found[place]
         if entry == NONE:
             entry = meta[ENTRIES_FREE]
             if entry == NONE:
@@ -157,8 +170,7 @@ def _remove_entry(heads: Ints, entries: Ints, meta: Ints, bucket: int, entry: in
 def remove(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, number: int) -> int:
     """Let a number no longer hold these shingles; return how many of them it held, from the first one on."""
     buckets, mask = meta[BUCKETS], _mask(meta[BUCKETS])
-    for place in range(shingles.size):
-        entry = _find(heads, entries, buckets, mask, shingles[place])
+    for place, entry in enumerate(_find(heads, entries, meta, shingles)):
         if entry == NONE:
             return place
         held, first = entries[entry, HELD], entries[entry, FIRST]
@@ -225,11 +237,9 @@ def votes(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, p
 
     What more than `postings_max` numbers hold does not count.
     """
-    found = np.empty(shingles.size, dtype=np.int64)
-    buckets, mask = meta[BUCKETS], _mask(meta[BUCKETS])
+    found = _find(heads, entries, meta, shingles)
     count = 0
-    for shingle in shingles:
-        entry = _find(heads, entries, buckets, mask, shingle)
+    for entry in found:
         if entry != NONE and entries[entry, HELD] <= postings_max:
             found[count] = entry
             count += 1
@@ -265,19 +275,12 @@ def foremost(
     return numbers[first], counts[first]
 
 
-@kernel()
-def _held(heads: Ints, entries: Ints, buckets: int, mask: int, shingle: int) -> int:
-    entry = _find(heads, entries, buckets, mask, shingle)
-    return 0 if entry == NONE else entries[entry, HELD]
-
-
 @kernel("i8[::1](i8[::1], i8[:, ::1], i8[::1], i8[::1])")
 def holders(heads: Ints, entries: Ints, meta: Ints, shingles: Ints) -> Ints:
     """Return how many numbers hold each of these shingles."""
-    counts = np.empty(shingles.size, dtype=np.int64)
-    buckets, mask = meta[BUCKETS], _mask(meta[BUCKETS])
+    counts = _find(heads, entries, meta, shingles)
     for place in range(shingles.size):
-        counts[place] = _held(heads, entries, buckets, mask, shingles[place])
+        counts[place] = 0 if counts[place] == NONE else entries[counts[place], HELD]
     return counts
 
 
@@ -291,12 +294,9 @@ def sums_of_logs(
 
     The logarithm of a shingle is `logs[times * a + b]`, where a and b are how many hold it in the two indexes.
     """
-    buckets, mask = meta[BUCKETS], _mask(meta[BUCKETS])
-    other_buckets, other_mask = other_meta[BUCKETS], _mask(other_meta[BUCKETS])
+    counts = times * holders(heads, entries, meta, shingles) + holders(other_heads, other_entries, other_meta, shingles)
     found = sum_found = total = place = 0
-    for shingle in shingles:
-        count = times * _held(heads, entries, buckets, mask, shingle)
-        count += _held(other_heads, other_entries, other_buckets, other_mask, shingle)
+    for shingle, count in zip(shingles, counts):  # noqa: B905  Numba knows no `strict`
         total += logs[count]
         while place < among.size and among[place] < shingle:
             place += 1
@@ -320,11 +320,11 @@ def neighbours(
         the numbers; for each and each place, whether it holds the shingle there; the places; how many hold each, at
         most `newest`.
     """
-    buckets, mask = meta[BUCKETS], _mask(meta[BUCKETS])
-    places, found = np.empty(shingles.size, dtype=np.int64), np.empty(shingles.size, dtype=np.int64)
+    found = _find(heads, entries, meta, shingles)
+    places = np.empty(shingles.size, dtype=np.int64)
     count = 0
     for place in range(shingles.size):
-        entry = _find(heads, entries, buckets, mask, shingles[place])
+        entry = found[place]
         if entry != NONE and (entries[entry, HELD] > 1 or entries[entry, FIRST] != newcomer):
             places[count], found[count] = place, entry
             count += 1
