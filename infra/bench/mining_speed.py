@@ -19,6 +19,7 @@ import random
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TypeVar
 
 import click
@@ -27,7 +28,7 @@ from drain3 import TemplateMiner
 from drain3.template_miner_config import TemplateMinerConfig
 
 from infra.bench.generated import DIMENSION, NOT_MODERATED, TENANT, UNIT_PROMPTS, Vector, prompt_of
-from schemas.prompts import Prompt
+from schemas.prompts import ClusteredStep, Prompt
 from streams.prompts.canonicalization import logic as canonicalization
 from streams.prompts.clustering import logic as clustering
 from streams.prompts.clustering.policy import Policy
@@ -39,6 +40,7 @@ SETTLED_TEMPLATES_MAX = 1_000  # 100,000 templates with as many prompts each wou
 PAUSE_MS = 20
 VOCABULARY = 20_000
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Traffic:
@@ -93,6 +95,13 @@ class Line:
         self.name = name
         self.seconds: list[float] = []
 
+    def time(self, work: Callable[..., Result], *arguments: object) -> Result:
+        """Do the work and take its time."""
+        start = time.thread_time()
+        result = work(*arguments)
+        self.seconds.append(time.thread_time() - start)
+        return result
+
     @property
     def rate(self) -> float:
         return len(self.seconds) / max(1e-9, sum(self.seconds))
@@ -115,31 +124,28 @@ class Mining:
 
     def feed(self, prompts: Iterable[tuple[Prompt, Vector]]) -> None:
         """Mine prompts unmeasured."""
-        for number, (prompt, vector) in enumerate(prompts, 1):
-            for step in self._grouping.add(prompt, NOT_MODERATED, vector):
-                self._templates.apply(step)
-            if number % UNIT_PROMPTS == 0:
-                self._take_rows()
-        self._take_rows()
+        for unit in batched(prompts, UNIT_PROMPTS):
+            for prompt, vector in unit:
+                self._apply(self._grouping.add(prompt, NOT_MODERATED, vector))
+            self._take_rows()
 
     def measured(self, prompts: Iterable[tuple[Prompt, Vector]]) -> list[Line]:
+        """Mine prompts as a worker does: a unit goes through one room, then through the other."""
         one, other, both = Line("clustering"), Line("canonicalization"), Line("both together")
         gc.collect()
         gc.freeze()  # what was built so far is not searched for garbage, as in a worker that has started
-        for number, (prompt, vector) in enumerate(prompts, 1):
-            start = time.thread_time()
-            steps = self._grouping.add(prompt, NOT_MODERATED, vector)
-            between = time.thread_time()
-            for step in steps:
-                self._templates.apply(step)
-            end = time.thread_time()
-            one.seconds.append(between - start)
-            other.seconds.append(end - between)
-            both.seconds.append(end - start)
-            if number % UNIT_PROMPTS == 0:
-                self._take_rows()
+        for unit in batched(prompts, UNIT_PROMPTS):
+            steps = [one.time(self._grouping.add, prompt, NOT_MODERATED, vector) for prompt, vector in unit]
+            for of_prompt in steps:
+                other.time(self._apply, of_prompt)
+            self._take_rows()
         gc.unfreeze()
+        both.seconds = [sum(times) for times in zip(one.seconds, other.seconds, strict=True)]
         return [one, other, both]
+
+    def _apply(self, steps: Iterable[ClusteredStep]) -> None:
+        for step in steps:
+            self._templates.apply(step)
 
     def _take_rows(self) -> None:
         """Regard what changed as written, as at the end of a unit."""
@@ -173,10 +179,15 @@ def _scan(stream: list[tuple[Prompt, Vector]], clusters: int) -> Line:
 def _timed(name: str, items: Iterable[Item], work: Callable[[Item], object]) -> Line:
     line = Line(name)
     for item in items:
-        start = time.thread_time()
-        work(item)
-        line.seconds.append(time.thread_time() - start)
+        line.time(work, item)
     return line
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield items in lists of so many; the last one may be shorter."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 @click.command()
