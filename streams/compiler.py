@@ -20,13 +20,18 @@ Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 
 def kernel(*signatures: object) -> Callable[[Loop], Loop]:
-    """Compile a loop for these signatures; without any, for the loops of its file that call it."""
+    """Compile a loop for these signatures; without any, for the loops of its file that call it.
+
+    The latter become part of the code of those and are not kept by themselves.
+    """
 
     def compiled(loop: Loop) -> Loop:
+        if not signatures:
+            return cast(Loop, njit(loop))
         try:
-            machine_code = njit(list(signatures) or None, cache=True)(loop)
-        except RuntimeError:  # there is no folder that compiled code could be kept in
-            machine_code = njit(list(signatures) or None)(loop)
+            machine_code = njit(list(signatures), cache=True)(loop)
+        except Exception:  # noqa: BLE001  there is no folder for the code, no room, or a crash cut short what was kept
+            machine_code = njit(list(signatures))(loop)
         return cast(Loop, machine_code)  # called like the loop
 
     return compiled

@@ -94,36 +94,38 @@ class PortkeyClient:
         """Await an answer. Whoever gives up waiting does not stop the request, which ends by its own deadline.
 
         A request that is cancelled while it connects keeps its place in the pool of connections for ever, and in time
-        there would be none left (httpcore 1.0.9, its issue 1093).
+        there would be none left (httpcore 1.0.9, its issue 1093). A call that is given up while it still waits for its
+        slot asks nothing: hundreds of them would stand before the next attempt.
         """
+        await self._slots.acquire()
         task = asyncio.create_task(self._ask(doing, method, request))
         self._running.add(task)
         task.add_done_callback(self._over)
         return await asyncio.shield(task)
 
     def _over(self, task: asyncio.Task[Any]) -> None:
+        self._slots.release()
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # nobody may be left to ask for it
 
     async def _ask(self, doing: str, method: Callable[..., Awaitable[Any]], request: dict[str, Any]) -> Any:
-        async with self._slots:
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await method(**request)
-            except (TimeoutError, self._errors.APITimeoutError):
-                raise ServiceUnavailable(
-                    f"{doing}: no answer within {self._timeout_s:g} s", hint="portkey.timeout_s sets the limit"
-                ) from None
-            except self._errors.APIStatusError as error:
-                raise _status_error(doing, error.status_code, error.response.headers) from None
-            except (self._errors.APIConnectionError, httpx.TransportError) as error:
-                raise ServiceUnavailable(
-                    f"{doing}: no connection ({type(error).__name__})", hint="is portkey.base_url right?"
-                ) from None
-            # The SDK parses the body itself: broken JSON is a ValueError, JSON of another shape a TypeError.
-            except (ValueError, TypeError, self._errors.APIError) as error:
-                raise ServiceMalformed(f"{doing}: the answer cannot be read ({type(error).__name__})") from None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await method(**request)
+        except (TimeoutError, self._errors.APITimeoutError):
+            raise ServiceUnavailable(
+                f"{doing}: no answer within {self._timeout_s:g} s", hint="portkey.timeout_s sets the limit"
+            ) from None
+        except self._errors.APIStatusError as error:
+            raise _status_error(doing, error.status_code, error.response.headers) from None
+        except (self._errors.APIConnectionError, httpx.TransportError) as error:
+            raise ServiceUnavailable(
+                f"{doing}: no connection ({type(error).__name__})", hint="is portkey.base_url right?"
+            ) from None
+        # The SDK parses the body itself: broken JSON is a ValueError, JSON of another shape a TypeError.
+        except (ValueError, TypeError, self._errors.APIError) as error:
+            raise ServiceMalformed(f"{doing}: the answer cannot be read ({type(error).__name__})") from None
 
 
 async def in_parallel(calls: Iterable[Coroutine[Any, Any, Answer]]) -> list[Answer]:

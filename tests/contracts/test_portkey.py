@@ -13,6 +13,7 @@ from connectors.embedders import EMBEDDERS
 from connectors.moderators import MODERATORS
 from connectors.moderators.portkey import CATEGORIES
 from connectors.portkey.chat import PortkeyChat
+from connectors.portkey.client import CONCURRENCY_MAX
 from schemas.errors import (
     ServiceError,
     ServiceMalformed,
@@ -126,6 +127,17 @@ async def test_calls_that_are_given_up_leave_the_way_free_for_the_next(gateway: 
             each.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
     await call()
+
+
+async def test_calls_that_are_given_up_before_their_turn_are_never_made(gateway: StubGateway) -> None:
+    """The first error of many calls gives up the others; the next attempt must not stand behind them."""
+    service = a_moderator(gateway, timeout_s=0.2)
+    gateway.reply(SILENCE, None)
+    with pytest.raises(ServiceUnavailable):
+        await service.score([SECRET_TEXT] * 32 * 40)
+    gateway.answer = lambda request: (200, moderations(request, CATEGORIES))
+    await service.score([SECRET_TEXT])
+    assert len(gateway.requests) <= 2 * CONCURRENCY_MAX + 1
 
 
 @EACH

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.prompts.clustering.compiled.sets import holding
 from streams.prompts.clustering.compiled.splitting import grouped
-from streams.prompts.clustering.shingles import held_by
+from streams.prompts.clustering.shingles import Shingles, held_by
 from tests.clustering import array, shingles
 
 SETS = st.frozensets(st.sampled_from([*range(12), 2**60 - 1]))
@@ -59,3 +62,18 @@ def test_groups_are_those_that_plain_python_makes(sets: list[frozenset[int]], lo
     for number, (_, members) in enumerate(expected):
         assert set(shared.array[group_of == number].tolist()) == members
     assert group_of.max(initial=-1) < len(expected)
+
+
+def test_sets_of_members_that_all_differ_are_grouped_in_a_moment() -> None:
+    """They may be as many as there are shingles; comparing each with each took seconds."""
+    chance = np.random.default_rng(1)
+    arrays = [np.sort(chance.choice(24_000, 2_048, replace=False)) for _ in range(48)]
+    shared = held_by(list(map(Shingles, arrays)), 3)
+    started = time.thread_time()
+    firsts, group_of = grouped(
+        np.concatenate(arrays), np.arange(49) * 2_048, shared.array, most=43, looked_at=64, percent=80
+    )
+    assert time.thread_time() - started < 1
+    assert shared.size > 10_000
+    assert 1 < len(firsts) <= 64
+    assert set(group_of.tolist()) == set(range(-1, len(firsts)))

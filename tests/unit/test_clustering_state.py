@@ -15,6 +15,7 @@ from connectors.embedders.wordllama import DIMENSION
 from schemas.errors import StateIncompatible
 from schemas.prompts import ClusterChangeKind
 from streams.prompts.clustering import rows
+from streams.prompts.clustering.cluster import Kept, quantize
 from streams.prompts.clustering.logic import Clustering
 from streams.prompts.clustering.policy import Policy
 from tests.clustering import (
@@ -223,3 +224,12 @@ def test_small_vectors_survive_the_rows_as_they_were_quantised() -> None:
     )
     last = a_prompt(8, texts[8])
     assert engine.add(last, MODERATION, angles[8]) == again.add(last, MODERATION, angles[8])
+
+
+def test_a_vector_of_another_dimension_is_not_read_beyond_its_end() -> None:
+    feed = Feed()
+    feed.feed(filled(REPLY, 12))
+    (cluster,) = feed.engine._state.clusters.values()
+    short = Kept(99, a_prompt(99, "any"), MODERATION, quantize(vector_of("any")[:8]))
+    with pytest.raises(ValueError, match="dimensions"):
+        cluster.cosine(short)

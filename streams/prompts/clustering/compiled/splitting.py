@@ -18,6 +18,8 @@ _ODD_BITS, _PAIRS, _NIBBLES = (
     np.uint64(0x0F0F0F0F0F0F0F0F),
 )
 _ONES = np.uint64(0x0101010101010101)
+_MIXER = np.uint64(0xBF58476D1CE4E5B9)  # of SplitMix64
+NONE = -1
 
 
 @kernel()
@@ -62,9 +64,26 @@ def _member_sets(held: Ints, starts: Ints, shared: Ints) -> Words:
 
 
 @kernel()
+def _seat(table: Ints, members: Words, ones: Ints, row: int) -> int:
+    """Return where the number of a set's like stands in a hash table, or may be written."""
+    mixed = np.uint64(0)
+    for word in members[row]:
+        mixed = (mixed ^ word) * _MIXER
+        mixed ^= mixed >> np.uint64(32)
+    slot = np.int64(mixed & np.uint64(table.size - 1))
+    while table[slot] != NONE and not np.array_equal(members[ones[table[slot]]], members[row]):
+        slot = (slot + 1) & (table.size - 1)
+    return int(slot)
+
+
+@kernel()
 def _distinct(members: Words, most: int) -> tuple[Ints, Ints, Ints]:
     """Return for each set of at most `most` members the number of its like (else -1), and of these one and how many."""
-    number_of = np.full(members.shape[0], -1, dtype=np.int64)
+    room = 2
+    while room < 2 * members.shape[0]:
+        room <<= 1
+    table = np.full(room, NONE, dtype=np.int64)
+    number_of = np.full(members.shape[0], NONE, dtype=np.int64)
     ones, counts = np.empty(members.shape[0], dtype=np.int64), np.zeros(members.shape[0], dtype=np.int64)
     known = 0
     for row in range(members.shape[0]):
@@ -73,14 +92,13 @@ def _distinct(members: Words, most: int) -> tuple[Ints, Ints, Ints]:
             size += _bits(word)
         if size > most:
             continue
-        number = 0
-        while number < known and not np.array_equal(members[ones[number]], members[row]):
-            number += 1
-        if number == known:
+        slot = _seat(table, members, ones, row)
+        if table[slot] == NONE:
+            table[slot] = known
             ones[known] = row
             known += 1
-        number_of[row] = number
-        counts[number] += 1
+        number_of[row] = table[slot]
+        counts[table[slot]] += 1
     return number_of, ones[:known], counts[:known]
 
 
@@ -102,13 +120,14 @@ def grouped(held: Ints, starts: Ints, shared: Ints, most: int, looked_at: int, p
     members = _member_sets(held, starts, shared)
     number_of, ones, counts = _distinct(members, most)
     weights = np.empty(ones.size, dtype=np.int64)
-    order = np.empty(ones.size, dtype=np.int64)
+    order = np.empty(looked_at + 1, dtype=np.int64)  # the last one is for whom there is no room
+    taken = 0
     for number in range(ones.size):
         size = 0
         for word in members[ones[number]]:
             size += _bits(word)
         weights[number] = size * counts[number]
-        at = number
+        at = taken
         while at > 0:
             other = order[at - 1]
             if weights[other] > weights[number]:
@@ -118,8 +137,9 @@ def grouped(held: Ints, starts: Ints, shared: Ints, most: int, looked_at: int, p
             order[at] = other
             at -= 1
         order[at] = number
-    order = order[:looked_at]
-    group_of = np.full(ones.size, -1, dtype=np.int64)
+        taken = min(taken + 1, looked_at)
+    order = order[:taken]
+    group_of = np.full(ones.size, NONE, dtype=np.int64)
     firsts = np.empty((order.size, members.shape[1]), dtype=np.uint64)
     groups = 0
     for place in range(order.size):

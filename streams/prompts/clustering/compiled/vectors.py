@@ -33,6 +33,8 @@ def square(vector: NDArray[np.int8]) -> float:
 @kernel("f8(f8[::1], i1[::1])")
 def product(sums: NDArray[np.float64], vector: NDArray[np.int8]) -> float:
     """Return the scalar product of two vectors of whole numbers."""
+    if sums.size != vector.size:
+        raise ValueError("vectors of two dimensions have no product")
     total = 0.0
     for place in range(sums.size):
         total += sums[place] * vector[place]
