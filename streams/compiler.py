@@ -1,8 +1,14 @@
 """How inner loops become machine code.
 
 Numba compiles them when they are first imported, for the types named with each, which takes a quarter of a minute, and
-keeps the code beside the source; later processes load it in a moment. It tells stale code by the one source file alone:
-a loop that called a loop of another file would go on with an old one. So none does.
+keeps the code beside the source, or in the user's cache where that folder is read-only; later processes load it in a
+moment. It tells stale code by the one source file alone: a loop that called a loop of another file would go on with an
+old one. So none does.
+
+What is other than in Python: nothing checks bounds, an `int` has 64 bits and wraps, and only arrays of just the types
+named are taken (`i8[:, ::1]`: whole numbers of 8 bytes in two dimensions, rows one behind the other). To look for a
+read beyond an end, run the tests with NUMBA_BOUNDSCHECK=1 and an empty folder as NUMBA_CACHE_DIR: kept code has no
+checks, and is taken as it is.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ A hash table that grows by linear hashing (Litwin 1980): each new entry splits o
 rehash. What holds a shingle stands in its entry if it is alone, else in a run, ascending in a block of the arena.
 
     heads     bucket -> its first entry, or NONE
-    entries   entry -> shingle, next entry of the bucket, how many hold it, the one that does or where the run begins,
-              and the size class of the run's block (0 if there is none)
-    arena     all runs
-    meta      counters (below), then for each size class of blocks the first free one
+    entries   entry -> shingle, next entry of the bucket (or next free one), how many hold it, the one that does or where
+              the run begins, and the size class of the run's block (0 if there is none)
+    arena     all runs; a free block begins with the place of the next free one of its size
+    meta      how much of the arrays is in use (names below), the first free entry, the first free block of each size
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SPREAD = 0x9E3779B1  # odd, by the golden ratio: spreads consecutive numbers ov
 
 @kernel()
 def _bucket(shingle: int, buckets: int, mask: int) -> int:
-    place = (shingle >> 2) & mask
+    place = (shingle >> 2) & mask  # without the marks of ends
     return place if place < buckets else place & (mask >> 1)
 
 
