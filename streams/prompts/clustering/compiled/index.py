@@ -4,8 +4,8 @@ A hash table that grows by linear hashing (Litwin 1980): each new entry splits o
 rehash. What holds a shingle stands in its entry if it is alone, else in a run, ascending in a block of the arena.
 
     heads     bucket -> its first entry, or NONE
-    entries   entry -> shingle, next entry of the bucket (or next free one), how many hold it, the one that does or where
-              the run begins, and the size class of the run's block (0 if there is none)
+    entries   entry -> shingle, next entry of the bucket (or next free one), how many hold it, the one that does or the
+              start of their run, and the size class of the run's block (0 if there is none)
     arena     all runs; a free block begins with the place of the next free one of its size
     meta      how much of the arrays is in use (names below), the first free entry, the first free block of each size
 """
