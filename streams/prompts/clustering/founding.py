@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from streams.compiler import Bytes
+from streams.compiler import Bytes, Ints
 from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.compiled import founding as loops
 from streams.prompts.clustering.layout import Layout, lay
@@ -75,9 +76,12 @@ class _Neighbourhood:
         self._shingles = newcomer.sketch.order[places]
         self._weights: dict[int, int] = {}
 
+    @cached_property
+    def _bits(self) -> Ints:
+        return self.state.evidence.weights(self._shingles)
+
     def proposals(self) -> Bytes:
         """Return parts that may be a template's constants, a row each."""
-        self._bits = self.state.evidence.weights(self._shingles)
         parts: Bytes = loops.proposals(
             self._shared,
             self._amounts,

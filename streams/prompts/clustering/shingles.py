@@ -49,7 +49,7 @@ class Shingles:
         return isinstance(other, Shingles) and np.array_equal(self.array, other.array)
 
     def __hash__(self) -> int:
-        return hash(self.array.tobytes())
+        return hash(tuple(self.array.tolist()))  # that of bytes would differ from process to process
 
 
 EMPTY = Shingles(np.empty(0, dtype=np.int64))
