@@ -79,6 +79,9 @@ class Journal:
 
     def take(self) -> list[ClusteredStep]:
         """Return the steps and empty the journal."""
+        if not self._changes and not self._moves:  # as after almost every arrival
+            steps, self._assignments = self._assignments, []
+            return steps
         transient = self._founded & self._gone
         steps = self._assignments
         for change in self._changes:
