@@ -34,10 +34,10 @@ TEMPLATES_ROOM = "streams.prompts.canonicalization"  # a set of changes alone is
 ROOMS = ("streams.prompts.clustering", "streams.prompts.canonicalization")
 # Formats, caches, and bounds that no stream of this size reaches; names and types of slots are not measured.
 NOT_TRIED = {
-    "BIT", "FORMAT", "STARTS", "ENDS", "VECTOR_SCALE", "SHARE_DIGITS", "SEGMENT_IDS", "TOKEN_IDS_MAX",
+    "BIT", "FORMAT", "VECTOR_SCALE", "SHARE_DIGITS", "SEGMENT_IDS",
     "EMPTY_COSTS_PROMPTS", "CENTROID_MEMBERS_MAX", "KEPT_PROMPTS_MAX", "STEP_BYTES", "WAITING_CHARS_MAX",
     "SKETCHED_CHARS_MAX", "SHINGLES_MAX", "MEANING_UNKNOWN", "CHARS_MAX", "ITEM_BYTES", "NAME_WORDS",
-    "DESCRIPTION_CHARS_MAX", "SCALE", "MARKS_SCALE", "KEPT_CHARS_MAX", "KEPT_MIN", "POOL_CHARS_MAX",
+    "DESCRIPTION_CHARS_MAX", "KEPT_CHARS_MAX", "KEPT_MIN", "POOL_CHARS_MAX",
     "VALUE_CHARS_MAX", "TEXT_CHARS_MAX", "HISTORY_MAX", "PAIRS_MAX", "waiting_max", "waiting_age_max",
     "retire_after", "retired_max", "stub_constants_max", "recent_ids_max", "version", "calibrated",
 }  # fmt: skip
