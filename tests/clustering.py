@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from connectors.embedders.wordllama import DIMENSION, WordllamaEmbedder
 from schemas.prompts import Assignment, ClusterChange, ClusterChangeKind, ClusteredStep, Prompt
+from streams.prompts.clustering.arrivals import arrivals
+from streams.prompts.clustering.cluster import Kept
 from streams.prompts.clustering.logic import Clustering
 from streams.prompts.clustering.policy import Policy
 from streams.prompts.clustering.shingles import Shingles
@@ -179,6 +181,14 @@ def embedder() -> WordllamaEmbedder:
     return WordllamaEmbedder()
 
 
+def an_arrival(number: int, text: str, vector: NDArray[np.float32] | None = None, *, tenant: str = TENANT) -> Kept:
+    """Return a prompt prepared to be placed, with the real embedding of its text unless another is given."""
+    (arrival,) = arrivals(
+        [(a_prompt(number, text, tenant=tenant), MODERATION)], [vector_of(text) if vector is None else vector]
+    )
+    return arrival
+
+
 @cache
 def vector_of(text: str) -> NDArray[np.float32]:
     """Return the real embedding of a text."""
@@ -212,7 +222,7 @@ class Feed:
         """Add prompts and return what they gave rise to; write the rows after each one, or when all are in."""
         before = len(self.steps)
         for text in texts:
-            self.steps += self.engine.add(a_prompt(self.fed, text), MODERATION, vector_of(text))
+            self.steps += self.engine.add(an_arrival(self.fed, text))
             self.fed += 1
             if write_each:
                 self.write()

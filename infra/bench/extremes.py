@@ -32,6 +32,7 @@ from infra.bench.generated import DIMENSION, NOT_MODERATED, TENANT, UNIT_PROMPTS
 from schemas.limits import TEXT_BYTES_MAX
 from streams.prompts.canonicalization import logic as canonicalization
 from streams.prompts.clustering import logic as clustering
+from streams.prompts.clustering.arrivals import arrivals
 from streams.prompts.clustering.policy import Policy
 
 TEMPLATES = 20
@@ -121,7 +122,8 @@ def cost_of(stream: str, count: int) -> Cost:
     for number, (text, vector) in enumerate(Texts().stream(stream, count)):
         prompt = prompt_of(number, text)
         start = time.thread_time()
-        for step in grouping.add(prompt, NOT_MODERATED, vector):
+        (arrival,) = arrivals([(prompt, NOT_MODERATED)], [vector])
+        for step in grouping.add(arrival):
             events += len(templates.apply(step).events)
         seconds[number] = time.thread_time() - start
         if number % UNIT_PROMPTS == UNIT_PROMPTS - 1 or number == count - 1:

@@ -18,7 +18,7 @@ import gc
 import random
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -31,6 +31,8 @@ from infra.bench.generated import DIMENSION, NOT_MODERATED, TENANT, UNIT_PROMPTS
 from schemas.prompts import ClusteredStep, Prompt
 from streams.prompts.canonicalization import logic as canonicalization
 from streams.prompts.clustering import logic as clustering
+from streams.prompts.clustering.arrivals import arrivals
+from streams.prompts.clustering.cluster import Kept
 from streams.prompts.clustering.policy import Policy
 
 FOUNDING_PROMPTS = 4  # of each template, before anything is measured
@@ -102,6 +104,10 @@ class Line:
         self.seconds.append(time.thread_time() - start)
         return result
 
+    def share(self, seconds: float, count: int) -> None:
+        """Add time that was spent on the last items together."""
+        self.seconds[-count:] = [own + seconds / count for own in self.seconds[-count:]]
+
     @property
     def rate(self) -> float:
         return len(self.seconds) / max(1e-9, sum(self.seconds))
@@ -125,8 +131,8 @@ class Mining:
     def feed(self, prompts: Iterable[tuple[Prompt, Vector]]) -> None:
         """Mine prompts unmeasured."""
         for unit in batched(prompts, UNIT_PROMPTS):
-            for prompt, vector in unit:
-                self._apply(self._grouping.add(prompt, NOT_MODERATED, vector))
+            for arrival in _arrivals(unit):
+                self._apply(self._grouping.add(arrival))
             self._take_rows()
 
     def measured(self, prompts: Iterable[tuple[Prompt, Vector]]) -> list[Line]:
@@ -135,7 +141,10 @@ class Mining:
         gc.collect()
         gc.freeze()  # what was built so far is not searched for garbage, as in a worker that has started
         for unit in batched(prompts, UNIT_PROMPTS):
-            steps = [one.time(self._grouping.add, prompt, NOT_MODERATED, vector) for prompt, vector in unit]
+            prepared = Line("preparing")
+            arrived = prepared.time(_arrivals, unit)
+            steps = [one.time(self._grouping.add, arrival) for arrival in arrived]
+            one.share(prepared.seconds[0], len(unit))
             for of_prompt in steps:
                 other.time(self._apply, of_prompt)
             self._take_rows()
@@ -151,6 +160,10 @@ class Mining:
         """Regard what changed as written, as at the end of a unit."""
         self._grouping.dirty()
         self._templates.dirty()
+
+
+def _arrivals(unit: Sequence[tuple[Prompt, Vector]]) -> list[Kept]:
+    return arrivals([(prompt, NOT_MODERATED) for prompt, _ in unit], [vector for _, vector in unit])
 
 
 def measure(clusters: int, prompts: int) -> Iterator[tuple[str, list[Line]]]:

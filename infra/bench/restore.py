@@ -49,6 +49,7 @@ from streams.prompts.canonicalization import logic as canonicalization
 from streams.prompts.canonicalization import rows as canonicalization_rows
 from streams.prompts.clustering import logic as clustering
 from streams.prompts.clustering import rows as clustering_rows
+from streams.prompts.clustering.arrivals import arrivals
 from streams.prompts.clustering.policy import Policy
 from streams.settings import KafkaSettings, Settings, load
 
@@ -121,7 +122,8 @@ def sampled(prompts: int) -> list[Row]:
             partition=0,
             offset=number,
         )
-        for step in cluster.add(prompt, moderation, embedder.encode([text])[0]):
+        (arrival,) = arrivals([(prompt, moderation)], embedder.encode([text]))
+        for step in cluster.add(arrival):
             canonicalize.apply(step)
     written = [*cluster.dirty(), *canonicalize.dirty()]
     return [(table, key.removeprefix(TENANT), value) for table, key, value in written if value is not None]

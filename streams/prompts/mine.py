@@ -33,6 +33,7 @@ from streams.engine.ports import Record
 from streams.prompts import ingest
 from streams.prompts.canonicalization import logic as canonicalization
 from streams.prompts.clustering import logic as clustering
+from streams.prompts.clustering.arrivals import arrivals
 from streams.prompts.clustering.policy import Policy as ClusteringPolicy
 
 TENANT = "default"  # a file is one tenant's, whatever its lines say
@@ -148,13 +149,15 @@ class Miner:
             verdicts = self._judge(batch) if self._judge else [NOT_MODERATED] * len(batch)
             allowed = [(prompt, verdict) for prompt, verdict in zip(batch, verdicts, strict=True) if verdict.allowed]
             self.summary.rejected += len(batch) - len(allowed)
-            vectors = self._encode([prompt.text for prompt, _ in allowed]) if allowed else ()
-            for (prompt, verdict), vector in zip(allowed, vectors, strict=True):
+            if not allowed:
+                continue
+            vectors = self._encode([prompt.text for prompt, _ in allowed])
+            for arrival in arrivals(allowed, vectors):
                 try:
-                    steps = self._clustering.add(prompt, verdict, vector)
+                    steps = self._clustering.add(arrival)
                 except ConflictingDuplicate as error:
                     self.summary.refused += 1
-                    self.summary.problem(prompt.offset, str(error))
+                    self.summary.problem(arrival.prompt.offset, str(error))
                     continue
                 for step in steps:
                     yield from self._take(step)

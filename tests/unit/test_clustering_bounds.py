@@ -13,7 +13,7 @@ from schemas.prompts import ClusterChangeKind, ClusteredStep
 from streams.prompts.clustering import rows
 from streams.prompts.clustering.logic import Clustering
 from streams.prompts.clustering.policy import Policy
-from streams.prompts.clustering.sketch import SHINGLES_MAX, sketch
+from streams.prompts.clustering.sketch import SHINGLES_MAX, sketches
 from streams.prompts.clustering.state import KEPT_CHARS_MAX
 from tests.clustering import (
     CATALOGUE,
@@ -21,14 +21,13 @@ from tests.clustering import (
     TEMPLATES,
     TENANT,
     Feed,
-    a_prompt,
+    an_arrival,
     busy_stream,
     changes,
     current,
     filled,
     interleaved,
 )
-from tests.wire import MODERATION
 
 WORDS = [f"w{number}" for number in range(40_000)]
 
@@ -44,7 +43,7 @@ class Blind:
 
     def feed(self, texts: list[str]) -> None:
         for text in texts:
-            self.steps += self.engine.add(a_prompt(self.fed, text), MODERATION, self.vector)
+            self.steps += self.engine.add(an_arrival(self.fed, text, self.vector))
             self.fed += 1
 
     def rows_by_table(self) -> dict[str, list[bytes]]:
@@ -105,7 +104,7 @@ def test_a_slot_of_ever_new_values_adds_nothing_to_its_cluster() -> None:
 def test_the_longest_prompt_allowed_has_a_bounded_sketch(unit: str) -> None:
     text = "".join(f"{unit}{number}" for number in range(TEXT_BYTES_MAX // (len(unit.encode()) + 6)))
     assert len(text.encode()) > TEXT_BYTES_MAX // 3
-    assert len(sketch(text).order) <= SHINGLES_MAX
+    assert len(sketches([text])[0].order) <= SHINGLES_MAX
 
 
 def test_samples_of_very_long_prompts_hold_fewer_of_them() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from streams.prompts.clustering.layout import Gap, gaps
-from streams.prompts.clustering.sketch import sketch
+from streams.prompts.clustering.sketch import sketches
 
 GUIDE = "You guide travellers. I tell you where I am, and you name a place nearby. My first request: "
 
 
 def last_gap(one: str, alike: str, other: str) -> Gap:
     """Return the last gap of the first text; the second shares more than the constants with it, the third does not."""
-    first, second, third = (sketch(text).shingles for text in (one, alike, other))
+    first, second, third = (sketch.shingles for sketch in sketches((one, alike, other)))
     constants = first & second & third
     return gaps(one, (first & second) - constants, constants, first)[-1]
 

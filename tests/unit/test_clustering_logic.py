@@ -23,14 +23,13 @@ from tests.clustering import (
     TEMPLATES,
     TENANT,
     Feed,
-    a_prompt,
+    an_arrival,
     assignments,
     busy_stream,
     changes,
     filled,
     interleaved,
     turbulent_stream,
-    vector_of,
 )
 from tests.wire import MODERATION
 
@@ -258,7 +257,7 @@ def test_a_duplicate_is_answered_as_one_and_otherwise_ignored() -> None:
     texts = filled(REPLY, 9)
     feed.feed([*ONE_OFFS, *texts])
     stored = dict(feed.stored)
-    (step,) = feed.engine.add(a_prompt(12, texts[2]), MODERATION, vector_of(texts[2]))
+    (step,) = feed.engine.add(an_arrival(12, texts[2]))
     assert step.assignment is not None
     assert step.assignment.duplicate
     assert (step.assignment.sequence, step.assignment.cluster_id) == (0, None)
@@ -272,7 +271,7 @@ def test_an_id_used_for_another_text_is_refused_and_changes_nothing() -> None:
     feed.feed([*ONE_OFFS, *filled(REPLY, 9)])
     stored = dict(feed.stored)
     with pytest.raises(ConflictingDuplicate):
-        feed.engine.add(a_prompt(12, "another text"), MODERATION, vector_of("another text"))
+        feed.engine.add(an_arrival(12, "another text"))
     feed.write()
     assert feed.stored == stored
 
@@ -280,10 +279,10 @@ def test_an_id_used_for_another_text_is_refused_and_changes_nothing() -> None:
 def test_an_id_is_known_until_enough_newer_ones_came() -> None:
     feed = Feed(Policy(recent_ids_max=64))
     feed.feed(["the very first text", *filled(ROUTE, 70)])
-    (known,) = assignments(feed.engine.add(a_prompt(0, "the very first text"), MODERATION, vector_of("x")))
+    (known,) = assignments(feed.engine.add(an_arrival(0, "the very first text")))
     assert known.duplicate
     feed.feed(filled(ROUTE, 80, seed=2))
-    (forgotten, *_) = assignments(feed.engine.add(a_prompt(0, "another text"), MODERATION, vector_of("x")))
+    (forgotten, *_) = assignments(feed.engine.add(an_arrival(0, "another text")))
     assert not forgotten.duplicate
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.prompts.clustering.sketch import LOCATED_CHARS_MAX, SKETCHED_CHARS_MAX, located, sketch
+from streams.prompts.clustering.sketch import LOCATED_CHARS_MAX, SKETCHED_CHARS_MAX, Sketch, located, sketches
 
 TEXTS = (
     "",
@@ -26,12 +26,17 @@ UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 TOKENS = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]|\n+")
 
 
+def sketch_of(text: str) -> Sketch:
+    (found,) = sketches([text])
+    return found
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_sketch_holds_the_shingles_that_stand_in_the_text_once(text: str) -> None:
     places = located(text)
     counts = Counter(places.shingles.tolist())
     once = [shingle for shingle in places.shingles.tolist() if counts[shingle] == 1]
-    whole = sketch(text)
+    whole = sketch_of(text)
     assert whole.order.tolist() == once
     assert list(whole.shingles) == sorted(once)
     assert len(places.tokens) == len(places.shingles)
@@ -55,7 +60,9 @@ def test_a_letter_beyond_ascii_does_not_change_how_the_others_are_read(code: int
 
 
 def test_beside_a_word_all_numbers_are_one_and_among_themselves_they_are_not() -> None:
-    one, other = (sketch(f"order {number} again, then {number} / {number + 1} / {number + 2}") for number in (17, 40))
+    one, other = (
+        sketch_of(f"order {number} again, then {number} / {number + 1} / {number + 2}") for number in (17, 40)
+    )
     shared = np.isin(one.order, other.order)
     assert shared[:4].all()
     assert not shared.all()
@@ -63,4 +70,4 @@ def test_beside_a_word_all_numbers_are_one_and_among_themselves_they_are_not() -
 
 def test_shingles_stay_the_same_for_ever() -> None:
     """They lie in rows: another hash would need another format of the rows."""
-    assert sketch("Order 17 ab").order.tolist() == [57268331862247973, 578593273840943488, 655546148942981022]
+    assert sketch_of("Order 17 ab").order.tolist() == [57268331862247973, 578593273840943488, 655546148942981022]

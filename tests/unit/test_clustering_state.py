@@ -15,7 +15,6 @@ from connectors.embedders.wordllama import DIMENSION
 from schemas.errors import StateIncompatible
 from schemas.prompts import ClusterChangeKind
 from streams.prompts.clustering import rows
-from streams.prompts.clustering.cluster import Kept, quantize
 from streams.prompts.clustering.logic import Clustering
 from streams.prompts.clustering.policy import Policy
 from tests.clustering import (
@@ -25,7 +24,7 @@ from tests.clustering import (
     REPLY,
     TENANT,
     Feed,
-    a_prompt,
+    an_arrival,
     busy_stream,
     changes,
     clustering,
@@ -34,7 +33,6 @@ from tests.clustering import (
     turbulent_stream,
     vector_of,
 )
-from tests.wire import MODERATION
 
 # Bounds so small that a stream of 300 prompts runs into every one of them.
 NARROW = Policy(
@@ -172,12 +170,12 @@ def test_a_tenant_whose_name_holds_a_slash_comes_back() -> None:
     engine = Clustering("acme/eu", Policy(), EMBEDDER, DIMENSION)
     texts = filled(CATALOGUE, 12)
     for number, text in enumerate(texts[:9]):
-        engine.add(a_prompt(number, text, tenant="acme/eu"), MODERATION, vector_of(text))
+        engine.add(an_arrival(number, text, tenant="acme/eu"))
     stored = [(table, key, row) for table, key, row in engine.dirty() if row is not None]
     again = Clustering("acme/eu", Policy(), EMBEDDER, DIMENSION, stored)
     for number, text in enumerate(texts[9:], 9):
-        prompt = a_prompt(number, text, tenant="acme/eu")
-        assert engine.add(prompt, MODERATION, vector_of(text)) == again.add(prompt, MODERATION, vector_of(text))
+        one, other = (an_arrival(number, text, tenant="acme/eu") for _ in range(2))
+        assert engine.add(one) == again.add(other)
 
 
 def test_a_vector_of_another_embedder_is_refused() -> None:
@@ -218,18 +216,20 @@ def test_small_vectors_survive_the_rows_as_they_were_quantised() -> None:
     texts = filled(REPLY, 9)
     angles = [np.array([np.cos(n / 10), np.sin(n / 10)], dtype=np.float32) for n in range(9)]
     for number, text in enumerate(texts[:8]):
-        engine.add(a_prompt(number, text), MODERATION, angles[number])
+        engine.add(an_arrival(number, text, angles[number]))
     again = Clustering(
         TENANT, Policy(), EMBEDDER, 2, [(table, key, row) for table, key, row in engine.dirty() if row is not None]
     )
-    last = a_prompt(8, texts[8])
-    assert engine.add(last, MODERATION, angles[8]) == again.add(last, MODERATION, angles[8])
+    one, other = (an_arrival(8, texts[8], angles[8]) for _ in range(2))
+    assert engine.add(one) == again.add(other)
 
 
 def test_a_vector_of_another_dimension_is_not_read_beyond_its_end() -> None:
     feed = Feed()
     feed.feed(filled(REPLY, 12))
     (cluster,) = feed.engine._state.clusters.values()
-    short = Kept(99, a_prompt(99, "any"), MODERATION, quantize(vector_of("any")[:8]))
+    short = an_arrival(99, "any", vector_of("any")[:8])
     with pytest.raises(ValueError, match="dimensions"):
         cluster.cosine(short)
+    with pytest.raises(StateIncompatible, match="8 dimensions"):
+        feed.engine.add(short)

@@ -23,6 +23,7 @@ from streams.engine import frames
 from streams.engine.ports import Handler, Piece, Record, Split, StateView, Table, Unit, WriterSchemas
 from streams.engine.tenant_cache import Row, TenantCache
 from streams.prompts import ingest
+from streams.prompts.clustering.arrivals import arrivals
 from streams.prompts.clustering.logic import Clustering
 from streams.prompts.clustering.policy import Policy
 from streams.prompts.clustering.rows import FORMAT, TABLES
@@ -74,15 +75,16 @@ def _decide(
     touched: dict[str, None] = {}
     for frame in received:
         steps: list[ClusteredStep] = []
-        for moderated, vector in zip(frame.prompts, _vectors(frame), strict=True):
-            tenant = moderated.prompt.tenant
+        prompts = [(moderated.prompt, moderated.moderation) for moderated in frame.prompts]
+        for arrival in arrivals(prompts, _vectors(frame)):
+            tenant = arrival.prompt.tenant
             engine = tenants.engine(unit.partition, tenant, frame.embedder, frame.dimension)
             engine.check_embedder(frame.embedder)
             touched[tenant] = None
             try:
-                steps += engine.add(moderated.prompt, moderated.moderation, vector)
+                steps += engine.add(arrival)
             except ConflictingDuplicate as error:
-                ingest.refuse(unit, ingest.as_received(moderated.prompt), error, stage=STAGE)
+                ingest.refuse(unit, ingest.as_received(arrival.prompt), error, stage=STAGE)
         yield frame.embedder, steps
     for tenant in touched:
         tenants.write(unit.partition, tenant)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from schemas.prompts import Moderation, Prompt
 from streams.prompts.clustering.compiled import vectors
 from streams.prompts.clustering.shingles import EMPTY, Shingles
-from streams.prompts.clustering.sketch import Sketch, sketch
+from streams.prompts.clustering.sketch import Sketch, sketches
 
 Vector = NDArray[np.int8]  # a unit vector, one step = 1/256
 VECTOR_SCALE = 256
@@ -20,17 +19,12 @@ VECTOR_SCALE = 256
 CENTROID_MEMBERS_MAX = 4_096
 
 
-def quantize(vector: NDArray[np.float32]) -> Vector:
-    """Return a unit vector in steps of 1/256: a quarter of the bytes, and sums that are exact."""
-    return vectors.quantized(np.ascontiguousarray(vector, dtype=np.float32), VECTOR_SCALE)
-
-
 @dataclass(slots=True, eq=False)
 class Kept:
     """A prompt kept in full: it waits for a cluster (`home` None) or is in the sample of one.
 
-    `number` is the prompt's place among the tenant's prompts, `sequence` that of its newest assignment.
-    `row_table` names the table its row lies in, None before the first write.
+    `number` is the prompt's place among the tenant's prompts (0 before it is placed), `sequence` that of its newest
+    assignment. `row_table` names the table its row lies in, None before the first write.
     """
 
     number: int
@@ -40,20 +34,12 @@ class Kept:
     sequence: int = 0
     home: int | None = None
     row_table: str | None = None
-    _sketch: Sketch | None = None
-    _length: float | None = None
-
-    @property
-    def length(self) -> float:
-        """The length of the vector, squared: an integer, and so exact."""
-        if self._length is None:
-            self._length = vectors.square(self.vector)
-        return self._length
+    _sketch: Sketch | None = None  # one restored from its row has none until it is asked for
 
     @property
     def sketch(self) -> Sketch:
         if self._sketch is None:
-            self._sketch = sketch(self.prompt.text)
+            (self._sketch,) = sketches([self.prompt.text])
         return self._sketch
 
     @property
@@ -89,9 +75,9 @@ class Cluster:
     retired: bool = False
     pooled: bool = False  # derived: its sample can found other clusters
     claimable: bool = False  # derived: no longer pooled, yet any cluster may claim its sample
+    due: bool = False  # derived: its repair is
     kept: dict[int, Kept] = field(default_factory=dict)
     kept_chars: int = 0  # derived
-    _length: float | None = None  # of the centroid, squared
 
     def sample(self) -> list[Kept]:
         """The kept members, oldest first."""
@@ -103,8 +89,7 @@ class Cluster:
 
     def pull(self, vector: Vector) -> None:
         """Draw the centroid towards a new member."""
-        self._length = None
-        self.centroid += vector
+        vectors.add(self.centroid, vector, 1)
         self.centroid_members += 1
         if self.centroid_members >= CENTROID_MEMBERS_MAX:
             np.floor_divide(self.centroid, 2, out=self.centroid)
@@ -112,24 +97,18 @@ class Cluster:
 
     def release(self, vector: Vector) -> None:
         """Take a leaving member out of the centroid."""
-        self._length = None
-        self.centroid -= vector
+        vectors.add(self.centroid, vector, -1)
         self.centroid_members = max(0, self.centroid_members - 1)
 
     def cosine(self, kept: Kept) -> float:
-        """Cosine of a prompt to the centroid. Sums are integers held in float64: exact, so order does not matter."""
-        if self._length is None:
-            self._length = float(self.centroid.dot(self.centroid))
-        lengths = self._length * kept.length
-        return vectors.product(self.centroid, kept.vector) / math.sqrt(lengths) if lengths else 0.0
+        """Cosine of a prompt to the centroid."""
+        return vectors.cosine(self.centroid, kept.vector)
 
     def add_centroid(self, other: Cluster) -> None:
         """Take over what another cluster's members add up to."""
-        self._length = None
         self.centroid += other.centroid
         self.centroid_members += other.centroid_members
 
     def clear_centroid(self) -> None:
-        self._length = None
         self.centroid[:] = 0
         self.centroid_members = 0

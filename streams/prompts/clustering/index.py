@@ -50,10 +50,12 @@ class Index:
         numbers, counts = loops.votes(self.heads, self.entries, self.arena, self.meta, shingles, postings_max)
         return numbers, counts
 
-    def foremost(self, shingles: Ints, postings_max: int, most: int) -> tuple[list[int], list[int]]:
-        """Return what holds the most of these shingles, and how many each; of equals the smaller number first."""
-        numbers, counts = loops.foremost(self.heads, self.entries, self.arena, self.meta, shingles, postings_max, most)
-        return numbers.tolist(), counts.tolist()
+    def foremost(self, shingles: Ints, postings_max: int, most: int) -> list[list[int]]:
+        """Return what holds the most of these shingles, each with how many; of equals the smaller number first."""
+        ranking = np.empty((most, 2), dtype=np.int64)
+        count = loops.foremost(self.heads, self.entries, self.arena, self.meta, shingles, postings_max, ranking)
+        found: list[list[int]] = ranking[:count].tolist()
+        return found
 
     def holders(self, shingles: Ints) -> Ints:
         """Return how many numbers hold each of these shingles."""

@@ -7,6 +7,7 @@ MOVED record a prompt, and no word of a cluster that did not outlive the arrival
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from schemas.prompts import Assignment, ClusterChange, ClusterChangeKind, ClusteredStep, Decision, Prompt
 from streams.prompts.clustering.cluster import Cluster, Kept
@@ -14,6 +15,7 @@ from streams.prompts.clustering.match import Match
 from streams.prompts.clustering.policy import ALGORITHM, Policy
 
 SHARE_DIGITS = 4  # of shares and cosines in records: enough to read, and the same on every machine
+SHARES_CACHED = 4_096  # what is said about them is kept: a settled cluster says the same again and again
 
 
 @dataclass(slots=True)
@@ -100,22 +102,28 @@ class Journal:
 
 def first_assignment(kept: Kept, cluster: Cluster | None, match: Match, policy: Policy) -> Assignment:
     """Return the first link of a prompt's chain, with the record of why."""
-    nearest, second = match.nearest, match.second
-    structure = _rounded(nearest.share) if nearest else 0.0
-    runner_up = _rounded(second.share if second.covers else second.count_share) if second else 0.0
+    nearest, second, gate = match.nearest, match.second, match.gate
+    nearest_id = second_id = None
+    structure = meaning = runner_up = second_meaning = 0.0
+    if nearest is not None:
+        nearest_id, structure, meaning = nearest.cluster.cluster_id, nearest.share, _rounded(nearest.cosine(kept))
+    if second is not None:
+        second_id, second_meaning = second.cluster.cluster_id, _rounded(second.cosine(kept))
+        runner_up = second.share if second.covers else second.count_share
+    structure, runner_up, margin = _compared(structure, runner_up)
     decision = Decision.trusted(
-        gate=match.gate,
-        nearest_cluster_id=nearest.cluster.cluster_id if nearest else None,
+        gate=gate,
+        nearest_cluster_id=nearest_id,
         nearest_structure=structure,
-        nearest_meaning=_rounded(nearest.cosine(kept)) if nearest else 0.0,
-        second_cluster_id=second.cluster.cluster_id if second else None,
+        nearest_meaning=meaning,
+        second_cluster_id=second_id,
         second_structure=runner_up,
-        second_meaning=_rounded(second.cosine(kept)) if second else 0.0,
-        margin=_rounded(structure - runner_up),
+        second_meaning=second_meaning,
+        margin=margin,
         algorithm=ALGORITHM,
         policy_version=policy.version,
     )
-    similarity = decision.nearest_meaning if match.gate == "meaning" else structure
+    similarity = meaning if gate == "meaning" else structure
     return Assignment.trusted(
         prompt=kept.prompt,
         moderation=kept.moderation,
@@ -123,8 +131,8 @@ def first_assignment(kept: Kept, cluster: Cluster | None, match: Match, policy: 
         cluster_id=cluster.cluster_id if cluster else None,
         previous_cluster_id=None,
         similarity=similarity if cluster else 0.0,
-        confidence=_confidence(similarity, decision.margin) if cluster else 0.0,
-        reasoning=_reasoning(match, cluster, decision, policy),
+        confidence=_confidence(similarity, margin) if cluster else 0.0,
+        reasoning=_reasoning(cluster, decision, policy),
         decision=decision,
         duplicate=False,
     )
@@ -159,12 +167,20 @@ def _moved_assignment(move: _Move, policy: Policy) -> Assignment:
     )
 
 
+@lru_cache(SHARES_CACHED)
+def _compared(structure: float, runner_up: float) -> tuple[float, float, float]:
+    """Return two shares and the margin between them, as records show them."""
+    structure, runner_up = _rounded(structure), _rounded(runner_up)
+    return structure, runner_up, _rounded(structure - runner_up)
+
+
+@lru_cache(SHARES_CACHED)
 def _confidence(similarity: float, margin: float) -> float:
     """Holding all constants counts most; a close second choice takes up to a third away."""
     return _rounded(max(0.0, min(1.0, similarity)) * (2 + min(1.0, max(0.0, margin) / 0.3)) / 3)
 
 
-def _reasoning(match: Match, cluster: Cluster | None, decision: Decision, policy: Policy) -> str:
+def _reasoning(cluster: Cluster | None, decision: Decision, policy: Policy) -> str:
     if cluster is None:
         if decision.nearest_cluster_id is None:
             return "shares no constants with any cluster; waits for prompts like it"
@@ -172,17 +188,21 @@ def _reasoning(match: Match, cluster: Cluster | None, decision: Decision, policy
             f"holds only {decision.nearest_structure:.0%} of the nearest cluster's constants, and a member needs "
             f"{policy.cover_percent}%; waits for prompts like it"
         )
-    if match.gate == "meaning":
+    if decision.gate == "meaning":
         return (
             f"short prompt with {decision.nearest_structure:.0%} of the constants; "
             f"its meaning is {decision.nearest_meaning:.2f} close to the centroid, {policy.meaning_min:g} is enough"
         )
-    if match.gate == "tie":
+    if decision.gate == "tie":
         return (
             f"two clusters explain it alike; its meaning is {decision.nearest_meaning:.2f} close to this one's "
             f"centroid, {decision.second_meaning:.2f} to the other's"
         )
-    held, next_held = decision.nearest_structure, decision.second_structure
+    return _held(decision.nearest_structure, decision.second_structure)
+
+
+@lru_cache(SHARES_CACHED)
+def _held(held: float, next_held: float) -> str:
     return f"holds {held:.0%} of the cluster's constants, and {next_held:.0%} of the next cluster's"
 
 

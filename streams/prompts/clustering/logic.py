@@ -32,14 +32,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from schemas.errors import ConflictingDuplicate, StateIncompatible
-from schemas.prompts import Assignment, ClusteredStep, Decision, Moderation, Prompt
+from schemas.prompts import Assignment, ClusteredStep, Decision, Prompt
 from streams.prompts.clustering import rows as table_rows
 from streams.prompts.clustering.claiming import claim
-from streams.prompts.clustering.cluster import Cluster, Kept, quantize
+from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.founding import found
 from streams.prompts.clustering.journal import Journal
 from streams.prompts.clustering.match import Candidate, Match, match
@@ -75,19 +72,26 @@ class Clustering:
         self._journal = Journal(policy)
         self._moves = Moves(tenant, self._state, self._journal)
 
-    def add(self, prompt: Prompt, moderation: Moderation, vector: NDArray[np.float32]) -> list[ClusteredStep]:
-        """Place one prompt and do what it gives rise to.
+    def add(self, arrival: Kept) -> list[ClusteredStep]:
+        """Place one prompt (see `arrivals`) and do what it gives rise to.
 
         Raises:
             ConflictingDuplicate: the id was used before for another text. Nothing has changed.
+            StateIncompatible: its vector has another dimension than the state's. Nothing has changed.
         """
-        known = self._recent.text_known(prompt.prompt_id, prompt.text)
+        state, prompt = self._state, arrival.prompt
+        if arrival.vector.size != state.dimension:
+            raise StateIncompatible(
+                f"clustering prompt {prompt.prompt_id}: its vector has {arrival.vector.size} dimensions, those of "
+                f"embedder {state.embedder} have {state.dimension}",
+                hint="vectors of two embedders never meet: promptloom rebuild",
+            )
+        known = self._recent.meet(prompt.prompt_id, prompt.text)
         if known is not None:
-            return [self._duplicate(prompt, moderation, same_text=known)]
-        self._recent.remember(prompt.prompt_id, prompt.text)
-        state = self._state
+            return [self._duplicate(arrival, same_text=known)]
         state.now += 1
-        self._place(Kept(state.now, prompt, moderation, quantize(vector)))
+        arrival.number = state.now
+        self._place(arrival)
         self._age_out()
         if state.now % self._policy.repair_every == 0:
             self._repair(prompt)
@@ -158,14 +162,18 @@ class Clustering:
     def _repair(self, newest: Prompt) -> None:
         state, policy = self._state, self._policy
         repair(self._moves)
-        unfed = state.longest_unfed()
-        while unfed is not None and (state.crowded or state.now - unfed.fed > policy.retire_after):
-            self._moves.retire(unfed)
-            unfed = state.longest_unfed() if state.crowded else None
+        crowded = state.crowded
+        if crowded or state.all_fed_since < state.now - policy.retire_after:
+            unfed = state.longest_unfed()
+            while unfed is not None and (crowded or state.now - unfed.fed > policy.retire_after):
+                self._moves.retire(unfed)
+                crowded = state.crowded
+                unfed = state.longest_unfed() if crowded else None
         if len(state.retired) > policy.retired_max:
             self._moves.forget_retired(newest)
 
-    def _duplicate(self, prompt: Prompt, moderation: Moderation, *, same_text: bool) -> ClusteredStep:
+    def _duplicate(self, arrival: Kept, *, same_text: bool) -> ClusteredStep:
+        prompt = arrival.prompt
         if not same_text:
             raise ConflictingDuplicate(
                 f"clustering prompt {prompt.prompt_id}: the id was used before for another text",
@@ -175,7 +183,7 @@ class Clustering:
         return ClusteredStep(
             assignment=Assignment(
                 prompt=prompt,
-                moderation=moderation,
+                moderation=arrival.moderation,
                 sequence=0,
                 cluster_id=None,
                 reasoning="the id came before with the same text",

@@ -11,7 +11,7 @@ nearest cluster it shares at least half of the constants with, if their meaning 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.compiled.sets import count_both
@@ -32,15 +32,19 @@ class Candidate:
 
     __slots__ = ("_cosine", "_evidence", "_shared", "_shingles", "_weights", "cluster", "covers", "held")
 
-    def __init__(self, state: State, cluster: Cluster, shingles: Shingles) -> None:
+    def __init__(self, state: State, cluster: Cluster, shingles: Shingles, held_at_least: int = 0) -> None:
+        signature = cluster.signature
         self.cluster = cluster
-        self.held = count_both(cluster.signature.array, shingles.array)  # how many of the constants the prompt holds
+        # How many of the constants the prompt holds.
+        self.held = held_at_least
+        if held_at_least < signature.size:
+            self.held = count_both(signature.array, shingles.array)
         self._shingles = shingles
         self._evidence = state.evidence
         self._shared: Shingles | None = None
         self._weights: tuple[int, int] | None = None
         self._cosine: float | None = None
-        self.covers = self._covers(state.policy.cover_percent)
+        self.covers = held_at_least == signature.size > 0 or self._covers(state.policy.cover_percent)
 
     @property
     def shared(self) -> Shingles:
@@ -95,8 +99,7 @@ class Candidate:
         return 2 * held >= whole and 100 * self.shared_weight >= cover_percent * self.whole_weight
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """The cluster chosen (if any), the nearest two, and the gate that decided."""
 
     chosen: Candidate | None
@@ -137,21 +140,22 @@ def _scores(state: State, one: Candidate, other: Candidate) -> tuple[float, floa
 
 def match(state: State, kept: Kept) -> Match:
     """Return where a prompt belongs."""
-    ordinals, votes = state.by_constant.foremost(kept.sketch.order, POSTINGS_MAX, CANDIDATES_MAX)
+    order, shingles = kept.sketch
     best: Candidate | None = None
     rest: list[Candidate] = []
-    for ordinal, shared in zip(ordinals, votes, strict=True):
+    for ordinal, shared in state.by_constant.foremost(order, POSTINGS_MAX, CANDIDATES_MAX):
         cluster = state.clusters[ordinal]
         if 2 * shared < cluster.signature.size and rest:
             continue  # cannot cover, and the record already has a second
-        candidate = Candidate(state, cluster, kept.shingles)
+        candidate = Candidate(state, cluster, shingles, shared)
         if candidate.covers and (best is None or explains_better(state, candidate, best, kept)):
             if best is not None:
                 rest.append(best)
             best = candidate
         else:
             rest.append(candidate)
-    rest.sort(key=lambda candidate: (-candidate.covers, -candidate.count_share, candidate.cluster.ordinal))
+    if len(rest) > 1:
+        rest.sort(key=lambda candidate: (-candidate.covers, -candidate.count_share, candidate.cluster.ordinal))
     if best is not None:
         second = rest[0] if rest else None
         tie = second is not None and second.covers and _scores(state, best, second)[2]

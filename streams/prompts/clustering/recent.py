@@ -25,13 +25,13 @@ class RecentIds:
         self._changed: set[int] = set()
         self._newest = 0
 
-    def text_known(self, prompt_id: str, text: str) -> bool | None:
-        """Return None for a new id; else whether it came with this text before."""
-        known = self._texts.get(_id_hash(prompt_id))
-        return None if known is None else known == _text_hash(text)
-
-    def remember(self, prompt_id: str, text: str) -> None:
-        identity, content = _id_hash(prompt_id), _text_hash(text)
+    def meet(self, prompt_id: str, text: str) -> bool | None:
+        """Return None for a new id, and remember it; else whether it came with this text before."""
+        identity = xxhash.xxh3_128_digest(prompt_id.encode("utf-8", "surrogatepass"))
+        content = xxhash.xxh3_64_digest(text.encode("utf-8", "surrogatepass"))
+        known = self._texts.get(identity)
+        if known is not None:
+            return known == content
         segment = self._segments.setdefault(self._newest, bytearray())
         if len(segment) >= SEGMENT_IDS * _ENTRY_BYTES:
             self._newest += 1
@@ -40,6 +40,7 @@ class RecentIds:
         segment += identity + content
         self._texts[identity] = content
         self._changed.add(self._newest)
+        return None
 
     def rows(self) -> Iterator[tuple[str, bytes | None]]:
         """Return the segments changed since the last call, None for a dropped one."""
@@ -62,11 +63,3 @@ class RecentIds:
         for start in range(0, len(segment), _ENTRY_BYTES):
             del self._texts[bytes(segment[start : start + _ID_BYTES])]
         self._changed.add(number)
-
-
-def _id_hash(prompt_id: str) -> bytes:
-    return xxhash.xxh3_128_digest(prompt_id.encode("utf-8", "surrogatepass"))
-
-
-def _text_hash(text: str) -> bytes:
-    return xxhash.xxh3_64_digest(text.encode("utf-8", "surrogatepass"))

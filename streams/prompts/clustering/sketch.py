@@ -15,6 +15,7 @@ one holds alone is a slot value.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -51,10 +52,18 @@ class Places(NamedTuple):
     shingles: Ints
 
 
-def sketch(text: str) -> Sketch:
-    """Return the sketch of a prompt's text."""
-    order, ascending = texts.sketched(_codes(_looked_at(text)), _CLASSES, SHINGLES_MAX)
-    return Sketch(order, Shingles(ascending))
+def sketches(of: Sequence[str]) -> list[Sketch]:
+    """Return the sketches of prompts' texts."""
+    looked_at = list(map(_looked_at, of))
+    ends = np.cumsum(list(map(len, looked_at)))
+    order, ascending, counts = texts.sketched(_codes("".join(looked_at)), ends, _CLASSES, SHINGLES_MAX)
+    found = []
+    start = 0
+    for end in np.cumsum(counts).tolist():
+        # Copies: a part would keep the whole alive.
+        found.append(Sketch(order[start:end].copy(), Shingles(ascending[start:end].copy())))
+        start = end
+    return found
 
 
 def located(text: str) -> Places:

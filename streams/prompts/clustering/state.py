@@ -148,7 +148,7 @@ class State:
         self.sign(cluster, EMPTY)
         if cluster.retired:
             self.retired.remove((cluster.fed, cluster.ordinal))
-        self.set_due(cluster, due=False)
+        self._set_due(cluster, due=False)
         del self.clusters[cluster.ordinal]
         self.ids_taken.discard(cluster.cluster_id)
         self.evidence.resize(-CLUSTER_COUNTS)
@@ -175,7 +175,7 @@ class State:
 
     def refresh(self, cluster: Cluster) -> None:
         """Bring what is derived from a cluster's size in step."""
-        self.set_due(cluster, due=not cluster.retired and cluster.size >= cluster.check_at)
+        self._set_due(cluster, due=cluster.size >= cluster.check_at and not cluster.retired)
         self._index_anew(cluster)
 
     def retire(self, cluster: Cluster) -> None:
@@ -196,12 +196,14 @@ class State:
         heapq.heappush(self.by_fed, (cluster.fed, cluster.ordinal))
         self.resize(cluster, 0)
 
-    def set_due(self, cluster: Cluster, *, due: bool) -> None:
+    def _set_due(self, cluster: Cluster, *, due: bool) -> None:
+        if due is cluster.due:
+            return
+        cluster.due = due
         place = bisect_left(self.due, cluster.ordinal)
-        listed = place < len(self.due) and self.due[place] == cluster.ordinal
-        if due and not listed:
+        if due:
             self.due.insert(place, cluster.ordinal)
-        elif listed and not due:
+        else:
             del self.due[place]
 
     def next_due(self) -> Cluster | None:
@@ -217,6 +219,11 @@ class State:
         """Whether there are more clusters than the tenant may have, or their samples hold more text."""
         active = len(self.clusters) - len(self.retired)
         return active > self.policy.clusters_max or self.member_chars > self.policy.member_chars_max
+
+    @property
+    def all_fed_since(self) -> int:
+        """The prompt since which every active cluster was fed, if not a later one."""
+        return self.by_fed[0][0] if self.by_fed else self.now
 
     def longest_unfed(self) -> Cluster | None:
         """Return the active cluster that was fed the longest ago."""

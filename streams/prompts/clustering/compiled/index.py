@@ -265,14 +265,14 @@ def _ranked(numbers: Ints, counts: Ints, most: int, sign: int) -> Ints:
     return places[:taken]
 
 
-@kernel("Tuple((i8[::1], i8[::1]))(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8, i8)")
-def foremost(
-    heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, postings_max: int, most: int
-) -> tuple[Ints, Ints]:
-    """Return those of the votes that are the most, highest first; of equals the smaller number comes first."""
-    numbers, counts = votes(heads, entries, arena, meta, shingles, postings_max)
-    first = _ranked(numbers, counts, most, 1)
-    return numbers[first], counts[first]
+@kernel("i8(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8, i8[:, ::1])")
+def foremost(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, held_max: int, ranking: Ints) -> int:
+    """Fill rows with a number and its votes, the most votes first, of equals the smaller number; return how many."""
+    numbers, counts = votes(heads, entries, arena, meta, shingles, held_max)
+    first = _ranked(numbers, counts, len(ranking), 1)
+    for row in range(first.size):
+        ranking[row, 0], ranking[row, 1] = numbers[first[row]], counts[first[row]]
+    return first.size
 
 
 @kernel("i8[::1](i8[::1], i8[:, ::1], i8[::1], i8[::1])")

@@ -156,15 +156,28 @@ def _mark(shingles: Ints) -> None:
         shingles[-1] |= ENDS
 
 
-@kernel(types.Tuple((_INTS, _INTS))(_CODES, _CLASSES, types.int64))
-def sketched(codes: Codes, classes: Bytes, most: int) -> tuple[Ints, Ints]:
-    """Return the shingles that a text has once, in their order and ascending; of more than `most` its ends."""
-    shingles = _shingles(_tokens(codes, classes)[2])
-    if shingles.size > most:
-        half = most // 2
-        shingles = np.concatenate((shingles[:half], shingles[-half:]))
-    _mark(shingles)
-    return _distinct(shingles)
+@kernel(types.UniTuple(_INTS, 3)(_CODES, _INTS, _CLASSES, types.int64))
+def sketched(codes: Codes, text_ends: Ints, classes: Bytes, most: int) -> tuple[Ints, Ints, Ints]:
+    """Return the shingles that each text has once, in their order and ascending, and how many; of `most` its ends.
+
+    Texts stand one behind the other in `codes`, and what is returned of them as well.
+    """
+    order, ascending = np.empty(codes.size, dtype=np.int64), np.empty(codes.size, dtype=np.int64)
+    counts = np.empty(text_ends.size, dtype=np.int64)
+    start = used = 0
+    for text, end in enumerate(text_ends):
+        shingles = _shingles(_tokens(codes[start:end], classes)[2])
+        if shingles.size > most:
+            half = most // 2
+            shingles = np.concatenate((shingles[:half], shingles[-half:]))
+        _mark(shingles)
+        once, sorted_once = _distinct(shingles)
+        order[used : used + once.size] = once
+        ascending[used : used + once.size] = sorted_once
+        counts[text] = once.size
+        used += once.size
+        start = end
+    return order[:used].copy(), ascending[:used].copy(), counts
 
 
 @kernel(types.Tuple((_INTS, _INTS, _INTS))(_CODES, _CLASSES))

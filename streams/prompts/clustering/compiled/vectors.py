@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import types
 from numpy.typing import NDArray
@@ -9,33 +11,44 @@ from numpy.typing import NDArray
 from streams.compiler import kernel
 
 _MOST = np.float32(127)
-_FLOATS = types.Array(types.float32, 1, "C", readonly=True)
+_FLOATS = types.Array(types.float32, 2, "C", readonly=True)
 
 
-@kernel(types.int8[::1](_FLOATS, types.float32))
-def quantized(vector: NDArray[np.float32], scale: float) -> NDArray[np.int8]:
-    """Return a vector times `scale`, rounded to whole numbers of a byte."""
-    whole = np.empty(vector.size, dtype=np.int8)
-    for place in range(vector.size):
-        whole[place] = np.int8(min(max(np.rint(vector[place] * scale), -_MOST), _MOST))
+@kernel(types.int8[:, ::1](_FLOATS, types.float32))
+def quantized(vectors: NDArray[np.float32], scale: float) -> NDArray[np.int8]:
+    """Return vectors (a row each) times `scale`, rounded to whole numbers of a byte."""
+    whole = np.empty(vectors.shape, dtype=np.int8)
+    for row in range(vectors.shape[0]):
+        for place in range(vectors.shape[1]):
+            whole[row, place] = np.int8(min(max(np.rint(vectors[row, place] * scale), -_MOST), _MOST))
     return whole
 
 
-@kernel("f8(i1[::1])")
-def square(vector: NDArray[np.int8]) -> float:
-    """Return the scalar product of a vector of whole numbers with itself."""
-    total = 0.0
-    for value in vector:
-        total += float(value) * float(value)
-    return total
+@kernel()
+def _check(sums: NDArray[np.float64], vector: NDArray[np.int8]) -> None:
+    if sums.size != vector.size:
+        raise ValueError("vectors of two dimensions do not go together")
+
+
+@kernel("void(f8[::1], i1[::1], f8)")
+def add(sums: NDArray[np.float64], vector: NDArray[np.int8], times: float) -> None:
+    """Add a vector to sums so many times; -1 takes it out."""
+    _check(sums, vector)
+    for place in range(sums.size):
+        sums[place] += times * vector[place]
 
 
 @kernel("f8(f8[::1], i1[::1])")
-def product(sums: NDArray[np.float64], vector: NDArray[np.int8]) -> float:
-    """Return the scalar product of two vectors of whole numbers."""
-    if sums.size != vector.size:
-        raise ValueError("vectors of two dimensions have no product")
-    total = 0.0
+def cosine(sums: NDArray[np.float64], vector: NDArray[np.int8]) -> float:
+    """Return the cosine of two vectors of whole numbers, or 0 if one of them is nothing.
+
+    All sums are below 2**53, and so exact in any order.
+    """
+    _check(sums, vector)
+    product = square = other_square = 0.0
     for place in range(sums.size):
-        total += sums[place] * vector[place]
-    return total
+        product += sums[place] * vector[place]
+        square += sums[place] * sums[place]
+        other_square += float(vector[place]) * float(vector[place])
+    lengths = square * other_square
+    return product / math.sqrt(lengths) if lengths else 0.0
