@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, settings
 from infra.embedded import Addresses, start
 from streams.settings import load
 
-
 # How long an example takes says nothing about the code on a machine that does other things as well.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")

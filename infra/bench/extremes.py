@@ -17,7 +17,6 @@ process ever had, its libraries and the keys and sizes of all rows included.
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import random
 import resource
@@ -30,6 +29,7 @@ import numpy as np
 
 from infra.bench.generated import DIMENSION, NOT_MODERATED, TENANT, UNIT_PROMPTS, Vector, prompt_of
 from schemas.limits import TEXT_BYTES_MAX
+from streams.engine import collector
 from streams.prompts.canonicalization import logic as canonicalization
 from streams.prompts.clustering import logic as clustering
 from streams.prompts.clustering.arrivals import arrivals
@@ -117,8 +117,7 @@ def cost_of(stream: str, count: int) -> Cost:
     rows_seconds = 0.0
     state: dict[tuple[str, str], int] = {}
     events = 0
-    gc.collect()
-    gc.freeze()  # the libraries are not searched for garbage, as in a worker that has started
+    collector.tame()  # as a worker does
     for number, (text, vector) in enumerate(Texts().stream(stream, count)):
         prompt = prompt_of(number, text)
         start = time.thread_time()

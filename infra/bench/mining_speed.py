@@ -14,7 +14,6 @@ the least that grouping by meaning does.
 
 from __future__ import annotations
 
-import gc
 import random
 import resource
 import time
@@ -29,6 +28,7 @@ from drain3.template_miner_config import TemplateMinerConfig
 
 from infra.bench.generated import DIMENSION, NOT_MODERATED, TENANT, UNIT_PROMPTS, Vector, prompt_of
 from schemas.prompts import ClusteredStep, Prompt
+from streams.engine import collector
 from streams.prompts.canonicalization import logic as canonicalization
 from streams.prompts.clustering import logic as clustering
 from streams.prompts.clustering.arrivals import arrivals
@@ -138,8 +138,6 @@ class Mining:
     def measured(self, prompts: Iterable[tuple[Prompt, Vector]]) -> list[Line]:
         """Mine prompts as a worker does: a unit goes through one room, then through the other."""
         one, other, both = Line("clustering"), Line("canonicalization"), Line("both together")
-        gc.collect()
-        gc.freeze()  # what was built so far is not searched for garbage, as in a worker that has started
         for unit in batched(prompts, UNIT_PROMPTS):
             prepared = Line("preparing")
             arrived = prepared.time(_arrivals, unit)
@@ -148,7 +146,6 @@ class Mining:
             for of_prompt in steps:
                 other.time(self._apply, of_prompt)
             self._take_rows()
-        gc.unfreeze()
         both.seconds = [sum(times) for times in zip(one.seconds, other.seconds, strict=True)]
         return [one, other, both]
 
@@ -208,6 +205,7 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 @click.option("--prompts", default=20_000, show_default=True, help="How many prompts are measured.")
 def main(clusters: tuple[int, ...], prompts: int) -> None:
     """Measure how fast templates are mined."""
+    collector.tame()  # as a worker does
     for count in clusters:
         for name, lines in measure(count, prompts):
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024

@@ -14,7 +14,6 @@ appears late is assigned late.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import random
@@ -29,6 +28,7 @@ from typing import Any
 from schemas.errors import ServiceError, ServiceRefused, SettingsInvalid
 from schemas.topics import Topic
 from streams.engine import app as faust_app
+from streams.engine import collector
 from streams.engine.cluster import identity, partition_counts
 from streams.engine.dead_letter import HEADER_PREFIX_DEFAULT, DeadLetters
 from streams.engine.exactly_once.producer import TransactionalProducer
@@ -36,7 +36,6 @@ from streams.engine.exactly_once.sessions import Sessions
 from streams.engine.exactly_once.stage import NewProducer, Stage, Surroundings
 from streams.engine.health import Vitals
 from streams.engine.limits import (
-    COLLECTOR_THRESHOLDS,
     EXIT_CODE_STUCK,
     HOLD_SECONDS_MAX,
     HOLD_SECONDS_MIN,
@@ -142,10 +141,7 @@ class Engine:
             StateIncompatible: state and offsets do not belong together.
             SystemExit: the app crashed.
         """
-        # What is loaded by now stays for good, and so does most of the state: looking through all of it for cycles took
-        # up to 90 ms, in the middle of a unit. The process is the engine's own here; `work` leaves the collector alone.
-        gc.freeze()
-        gc.set_threshold(*COLLECTOR_THRESHOLDS)
+        collector.tame()  # the process is the engine's own here; `work` leaves its collector alone
         asyncio.run(self.work(prepare))
 
     async def work(self, prepare: Callable[[], Awaitable[None]] | None = None) -> None:

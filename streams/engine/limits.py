@@ -77,7 +77,3 @@ EXIT_CODE_SETTINGS = 78  # EX_CONFIG: starting again cannot help
 
 WATCH_INTERVAL_S = 1.0
 STALLED_SECONDS_MAX = 30.0  # records wait and none is processed: not ready
-
-# Objects made before the cyclic collector looks at the young ones, young looks before a middle one, middle ones
-# before a full one. State is millions of small objects without cycles: it is looked through seldom.
-COLLECTOR_THRESHOLDS = (50_000, 50, 100)

@@ -9,13 +9,14 @@ from streams.prompts.clustering.compiled import index as loops
 from streams.prompts.clustering.shingles import Shingles
 
 ANY = 1 << 62  # more numbers than can hold a shingle
+GROWTH_MAX = 1 << 15  # by which an array grows: what is new is filled with zeros, a millisecond or two for each MiB
 
 
 class Index:
     """Shingle -> ascending numbers of what holds it. No number is negative, and none holds a shingle twice.
 
-    The arrays are those of `compiled.index`. They grow in place (large ones by remapping their pages), and never
-    shrink: what is let go is used again.
+    The arrays are those of `compiled.index`. They grow in place (large ones by remapping their pages), a little at a
+    time, and never shrink: what is let go is used again.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class Index:
         while (
             done := loops.insert(self.heads, self.entries, self.arena, self.meta, shingles.array, number, done)
         ) < shingles.size:
-            self.arena.resize(2 * self.arena.size, refcheck=False)
+            self.arena.resize(_more_than(self.arena.size), refcheck=False)
 
     def take_out(self, shingles: Shingles, number: int) -> None:
         """Let a number no longer hold these shingles.
@@ -74,8 +75,13 @@ class Index:
         """Have room for so many shingles more: the free entries may all be gone."""
         used = int(self.meta[loops.ENTRIES_USED])
         if used + more > len(self.entries):
-            self.entries.resize((2 * (used + more), len(loops.COLUMNS)), refcheck=False)
+            self.entries.resize((_more_than(used + more), len(loops.COLUMNS)), refcheck=False)
         buckets, room = int(self.meta[loops.BUCKETS]), self.heads.size
         if buckets + more > room:
-            self.heads.resize(2 * (buckets + more), refcheck=False)
+            self.heads.resize(_more_than(buckets + more), refcheck=False)
             self.heads[room:] = loops.NONE
+
+
+def _more_than(size: int) -> int:
+    """Return what an array of this size grows to."""
+    return size + min(size, GROWTH_MAX)
