@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zlib
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.errors import StateIncompatible
 from schemas.events import EvolutionType
 from schemas.prompts import ClusterChangeKind, ClusteredStep
 from streams.prompts.canonicalization.evolution import gave_way
@@ -227,6 +229,23 @@ def test_a_restored_state_continues_as_if_never_interrupted(cuts: list[int]) -> 
     rows: dict[tuple[str, str], bytes] = {}
     store(whole, rows)
     assert stored == rows, "the rows at the end do not tell where the batches were cut"
+
+
+def test_rows_written_after_each_step_end_as_those_written_once() -> None:
+    engine, whole = Canonicalization("acme", Policy()), Canonicalization("acme", Policy())
+    stored: dict[tuple[str, str], bytes] = {}
+    for each in BUSY:
+        run([each], engine)
+        store(engine, stored)
+    run(BUSY, whole)
+    rows: dict[tuple[str, str], bytes] = {}
+    store(whole, rows)
+    assert stored == rows
+
+
+def test_a_row_of_an_earlier_format_is_refused() -> None:
+    with pytest.raises(StateIncompatible, match="format"):
+        Canonicalization("acme", Policy(), [("templates", "acme/c1", zlib.compress(b"{}", 1))])
 
 
 def test_rows_of_a_cluster_stay_small() -> None:

@@ -134,6 +134,7 @@ class ClusterState:
     odd: list[int] = field(default_factory=list)
     changed: set[int] = field(default_factory=set)  # places of the pool written since the last save
     stored: set[int] = field(default_factory=set)  # places that have a row
+    packed: tuple[tuple[Template | Version | None, ...], bytes] | None = None  # the wording as last stored; not stored
 
     def meaning_of(self, assignment: Assignment) -> int:
         """Return how near a new member is to the centre, as a `Sample` keeps it."""

@@ -11,12 +11,15 @@ so that a new member writes a small head and one text, not the whole pool.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from array import array
 from collections.abc import Iterable
 from dataclasses import asdict
+from operator import is_
 from typing import Any
 
+import numpy as np
 import orjson
 
 from schemas import ids
@@ -26,7 +29,7 @@ from streams.prompts.canonicalization.families import Family
 from streams.prompts.canonicalization.slots import Sketch
 from streams.prompts.canonicalization.template import Template
 
-FORMAT = 4
+FORMAT = 5  # the first byte of a head row
 TEMPLATES, FAMILIES = "templates", "families"
 TABLES = (TEMPLATES, FAMILIES)
 _PLAIN_FIELDS = """
@@ -34,6 +37,7 @@ cluster_id born_at members arrivals newest_id partition offset received_at_ms oc
 steady learn_at look_at strange drifts earlier loosened succeeded_by split_from recent base odd
 """
 PLAIN_FIELDS = _PLAIN_FIELDS.split()
+_HEAD = struct.Struct("<BII")  # format, bytes of the wording, bytes of the counts
 
 
 def pack(value: object) -> bytes:
@@ -45,46 +49,60 @@ def unpack(row: bytes) -> Any:
 
 
 def head_of(state: ClusterState) -> bytes:
-    plain = {name: getattr(state, name) for name in PLAIN_FIELDS}
-    return pack(
+    """Return a cluster's head row: its length marks, its wording, its counts, and the hashes of its sketches.
+
+    A head is written with each unit that brings its cluster a member. Only the wording is worth compressing: hashes are
+    random, and counts are few.
+    """
+    wording = _wording_of(state)
+    counts = orjson.dumps(
         {
-            "format": FORMAT,
-            **plain,
-            "template": _template_out(state.template),
-            "varied": _template_out(state.varied),
-            "versions": [[version.number, _template_out(version.template)] for version in state.versions],
+            **{name: getattr(state, name) for name in PLAIN_FIELDS},
             "sketches": [
-                [s.seen, s.empty, s.lengths, s.hashes.tolist(), list(s.top.items()), s.changes, s.newest]
+                [s.seen, s.empty, s.lengths, len(s.hashes), list(s.top.items()), s.changes, s.newest]
                 for s in state.sketches
             ],
-        }
+        },
+        option=orjson.OPT_NON_STR_KEYS,
     )
+    hashes = (np.array(sketch.hashes, dtype="<u8").tobytes() for sketch in state.sketches)
+    return b"".join((_HEAD.pack(FORMAT, len(wording), len(counts)), wording, counts, *hashes))
 
 
 def head_from(row: bytes) -> ClusterState:
-    fields = unpack(row)
-    if fields.pop("format") != FORMAT:
+    if row[0] != FORMAT:
         raise StateIncompatible("reading a row of `templates`: written in another format", hint="promptloom rebuild")
+    _, wording_size, counts_size = _HEAD.unpack_from(row)
+    at = _HEAD.size + wording_size
+    wording, fields = unpack(row[_HEAD.size : at]), orjson.loads(row[at : at + counts_size])
+    hashes = array("Q", np.frombuffer(row, dtype="<u8", offset=at + counts_size).astype(np.uint64).tobytes())
     state = ClusterState(**{name: fields[name] for name in PLAIN_FIELDS})
-    state.template = _template_in(fields["template"])
-    state.varied = _template_in(fields["varied"])
+    state.template = _template_in(wording["template"])
+    state.varied = _template_in(wording["varied"])
     state.versions = [
         Version(number, _template_of(template), ids.template_id(state.cluster_id, number))
-        for number, template in fields["versions"]
+        for number, template in wording["versions"]
     ]
-    state.sketches = [
-        Sketch(
-            seen,
-            empty,
-            {int(digits): count for digits, count in lengths.items()},
-            array("Q", hashes),
-            dict(top),
-            changes,
-            newest,
-        )
-        for seen, empty, lengths, hashes, top, changes, newest in fields["sketches"]
-    ]
+    start = 0
+    for seen, empty, lengths, kept, top, changes, newest in fields["sketches"]:
+        by_digits = {int(digits): count for digits, count in lengths.items()}
+        state.sketches.append(Sketch(seen, empty, by_digits, hashes[start : start + kept], dict(top), changes, newest))
+        start += kept
     return state
+
+
+def _wording_of(state: ClusterState) -> bytes:
+    """Return a cluster's templates, packed: they seldom change, and are packed when they did."""
+    known = (state.template, state.varied, *state.versions)
+    packed = state.packed
+    if packed is None or len(packed[0]) != len(known) or not all(map(is_, packed[0], known)):
+        wording = {
+            "template": _template_out(state.template),
+            "varied": _template_out(state.varied),
+            "versions": [[version.number, _template_out(version.template)] for version in state.versions],
+        }
+        packed = state.packed = known, pack(wording)
+    return packed[1]
 
 
 def family_to(family: Family) -> bytes:
