@@ -37,7 +37,8 @@ _EDGE = np.uint64(8) | _WORD  # of what lies outside a prompt: as sure as a word
 # times a constant of its place, is one too.
 _FIRST, _SECOND = np.uint64(0x6A09E667F3BCC909), np.uint64(0xBB67AE8584CAA73B)
 _SHIFT = np.uint64(3)
-_HASH_BITS = np.uint64((1 << 60) - 4)  # the two lowest bits are the marks
+HASH_BITS = 60
+_HASH = np.uint64((1 << HASH_BITS) - 4)  # the two lowest bits are the marks
 _SEED, _STEP = np.uint64(0xCBF29CE484222325), np.uint64(0x00000100000001B3)  # of FNV-1a
 _MIXER_1, _MIXER_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)  # of SplitMix64
 
@@ -108,7 +109,7 @@ def _mix(first: np.uint64, second: np.uint64, third: np.uint64) -> np.uint64:
         first = _ANY_NUMBER if first & _KIND == _NUMBER else first
         second = _ANY_NUMBER if second & _KIND == _NUMBER else second
         third = _ANY_NUMBER if third & _KIND == _NUMBER else third
-    return ((first * _FIRST + second * _SECOND + third) >> _SHIFT) & _HASH_BITS
+    return ((first * _FIRST + second * _SECOND + third) >> _SHIFT) & _HASH
 
 
 @kernel()
@@ -124,28 +125,54 @@ def _shingles(identities: Hashes) -> Ints:
 
 
 @kernel()
-def _distinct(order: Ints) -> tuple[Ints, Ints]:
-    """Return the values that stand once in an array: in their order, and ascending."""
-    ascending = np.sort(order)
+def _ascending(hashes: Ints) -> Ints:
+    """Return the places of hashes in ascending order.
+
+    Hashes are spread evenly, so by their first bits they are all but sorted.
+    """
+    bits = 0
+    while 1 << bits < hashes.size:
+        bits += 1
+    shift = HASH_BITS - bits
+    starts = np.zeros((1 << bits) + 1, dtype=np.int64)
+    for value in hashes:
+        starts[(value >> shift) + 1] += 1
+    starts = np.cumsum(starts)
+    places = np.empty(hashes.size, dtype=np.int64)
+    for place in range(hashes.size):
+        bucket = hashes[place] >> shift
+        places[starts[bucket]] = place
+        starts[bucket] += 1
+    for rank in range(1, places.size):
+        place = places[rank]
+        at = rank
+        while at > 0 and hashes[places[at - 1]] > hashes[place]:
+            places[at] = places[at - 1]
+            at -= 1
+        places[at] = place
+    return places
+
+
+@kernel()
+def _distinct(order: Ints, left: Ints, ascending: Ints) -> int:
+    """Fill in the values that stand once in an array, in their order and ascending; return how many."""
+    places = _ascending(order)
+    single = np.empty(order.size, dtype=np.bool_)
     count = 0
-    for place in range(ascending.size):
-        value = ascending[place]
-        before = place > 0 and ascending[place - 1] == value
-        if before or (place + 1 < ascending.size and ascending[place + 1] == value):
-            continue
-        ascending[count] = value
-        count += 1
-    if count == order.size:
-        return order, ascending
-    once = ascending[:count].copy()
-    left = np.empty(count, dtype=np.int64)
+    for rank in range(places.size):
+        value = order[places[rank]]
+        again = rank > 0 and order[places[rank - 1]] == value
+        again = again or (rank + 1 < places.size and order[places[rank + 1]] == value)
+        single[places[rank]] = not again
+        if not again:
+            ascending[count] = value
+            count += 1
     taken = 0
-    for value in order:
-        place = np.searchsorted(once, value)
-        if place < count and once[place] == value:
-            left[taken] = value
+    for place in range(order.size):
+        if single[place]:
+            left[taken] = order[place]
             taken += 1
-    return left, once
+    return count
 
 
 @kernel()
@@ -171,11 +198,8 @@ def sketched(codes: Codes, text_ends: Ints, classes: Bytes, most: int) -> tuple[
             half = most // 2
             shingles = np.concatenate((shingles[:half], shingles[-half:]))
         _mark(shingles)
-        once, sorted_once = _distinct(shingles)
-        order[used : used + once.size] = once
-        ascending[used : used + once.size] = sorted_once
-        counts[text] = once.size
-        used += once.size
+        counts[text] = _distinct(shingles, order[used:], ascending[used:])
+        used += counts[text]
         start = end
     return order[:used].copy(), ascending[:used].copy(), counts
 
