@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.prompts.clustering.compiled.sets import weigh_both
+from streams.prompts.clustering.compiled.sets import weigh_shared
 from streams.prompts.clustering.compiled.splitting import grouped
 from streams.prompts.clustering.shingles import EMPTY, Shingles, held_by
 from tests.clustering import array, shingles
@@ -27,7 +27,7 @@ def test_their_operations_are_those_of_sets(one: frozenset[int], other: frozense
     assert (hash(here) == hash(there)) or one != other
     assert len(here) == here.size == len(one)
     assert all((shingle in here) == (shingle in one) for shingle in other)
-    weight, marks = weigh_both(here.array, array([shingle % 7 for shingle in here]), there.array)
+    weight, marks = weigh_shared(here.array, array([shingle % 7 for shingle in here]), there.array)
     assert weight == sum(shingle % 7 for shingle in one & other)
     assert marks == sum({bit for shingle in one & other for bit in (1, 2) if shingle & bit})
     assert here.ends == len({1, 2} & {bit for shingle in one for bit in (1, 2) if shingle & bit})

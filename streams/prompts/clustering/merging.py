@@ -9,7 +9,7 @@ variant of a template goes on being used, while a value that repeated for a whil
 from __future__ import annotations
 
 from streams.prompts.clustering.cluster import Cluster, Kept
-from streams.prompts.clustering.compiled.sets import weigh_both
+from streams.prompts.clustering.compiled.sets import weigh_shared
 from streams.prompts.clustering.index import ANY
 from streams.prompts.clustering.layout import Layout, gaps, lay
 from streams.prompts.clustering.moves import Moves
@@ -36,7 +36,7 @@ def merge(moves: Moves, cluster: Cluster) -> None:
         other = state.clusters[ordinal]
         if other.retired or count < policy.constants_min:
             continue
-        weight, marks = weigh_both(constants, bits, other.signature.array)
+        weight, marks = weigh_shared(constants, bits, other.signature.array)
         if weight < policy.evidence_bits * BIT:
             continue
         comparable = _are_comparable(policy, cluster, other, weight, marks)

@@ -64,7 +64,7 @@ def count_both(one: Ints, other: Ints) -> int:
 
 
 @kernel("UniTuple(i8, 2)(i8[::1], i8[::1], i8[::1])")
-def weigh_both(one: Ints, weights: Ints, other: Ints) -> tuple[int, int]:
+def weigh_shared(one: Ints, weights: Ints, other: Ints) -> tuple[int, int]:
     """Return what the shingles that two sets share weigh together, each by its weight in the first, and their marks."""
     weight = marks = j = 0
     for i in range(one.size):
