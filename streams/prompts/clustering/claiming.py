@@ -51,7 +51,7 @@ def _worth_a_look(state: State, cluster: Cluster) -> list[int]:
     """Return the numbers of prompts that may hold enough of a cluster's constants, oldest first."""
     size = cluster.signature.size
     votes: dict[int, int] = {}
-    for index in (state.pool, state.claimable):
+    for index in filter(len, (state.pool, state.claimable)):
         numbers, counts = index.votes(cluster.signature.array)
         enough = 2 * counts >= size
         votes.update(zip(numbers[enough].tolist(), counts[enough].tolist(), strict=True))

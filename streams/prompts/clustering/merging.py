@@ -28,14 +28,12 @@ def merge(moves: Moves, cluster: Cluster) -> None:
     """Merge a cluster with one that differs only in the values of slots."""
     state, policy = moves.state, moves.state.policy
     constants = cluster.signature.array
-    bits = state.evidence.weights(constants)
     # It has the most constants in common with itself.
     nearest = state.by_constant.foremost(constants, ANY, NEIGHBOURS_MAX + 1)
-    others = [(ordinal, count) for ordinal, count in nearest if ordinal != cluster.ordinal]
-    for ordinal, count in others[:NEIGHBOURS_MAX]:
-        other = state.clusters[ordinal]
-        if other.retired or count < policy.constants_min:
-            continue
+    others = [(state.clusters[ordinal], count) for ordinal, count in nearest if ordinal != cluster.ordinal]
+    near = [one for one, count in others[:NEIGHBOURS_MAX] if count >= policy.constants_min and not one.retired]
+    bits = state.evidence.weights(constants) if near else constants
+    for other in near:
         weight, marks = weigh_shared(constants, bits, other.signature.array)
         if weight < policy.evidence_bits * BIT:
             continue
