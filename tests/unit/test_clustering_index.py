@@ -99,6 +99,14 @@ def test_a_long_history_leaves_just_what_is_still_held(
     assert index.holders(asked).tolist() == [held_by[shingle] for shingle in asked.tolist()]
 
 
+def test_a_neighbour_is_found_among_many_that_hold_the_same() -> None:
+    holders = {number: frozenset({4, 8 * (number % 9)}) for number in range(1, 90)}
+    near, shared, places, _ = index_of(holders).neighbours(np.array([4, 24]), 3, 64, 1, 4)
+    assert near.tolist() == [84, 75, 66, 57]
+    assert shared.tolist() == [[1, 1]] * 4
+    assert places.tolist() == [0, 1]
+
+
 def test_what_comes_and_goes_again_and_again_takes_no_more_room() -> None:
     index, popular = Index(), shingles({7, 8})
     for number in range(1, 70):

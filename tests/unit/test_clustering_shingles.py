@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.prompts.clustering.compiled.sets import holding
+from streams.prompts.clustering.compiled.sets import weigh_shared
 from streams.prompts.clustering.compiled.splitting import grouped
-from streams.prompts.clustering.shingles import Shingles, held_by
+from streams.prompts.clustering.shingles import EMPTY, Shingles, held_by
 from tests.clustering import array, shingles
 
 SETS = st.frozensets(st.sampled_from([*range(12), 2**60 - 1]))
@@ -26,7 +27,9 @@ def test_their_operations_are_those_of_sets(one: frozenset[int], other: frozense
     assert (hash(here) == hash(there)) or one != other
     assert len(here) == here.size == len(one)
     assert all((shingle in here) == (shingle in one) for shingle in other)
-    assert holding(there.array, here.array).tolist() == [shingle in one for shingle in sorted(other)]
+    weight, marks = weigh_shared(here.array, array([shingle % 7 for shingle in here]), there.array)
+    assert weight == sum(shingle % 7 for shingle in one & other)
+    assert marks == sum({bit for shingle in one & other for bit in (1, 2) if shingle & bit})
     assert here.ends == len({1, 2} & {bit for shingle in one for bit in (1, 2) if shingle & bit})
 
 
@@ -37,13 +40,23 @@ def test_what_enough_sets_hold_is_what_counting_says(sets: list[frozenset[int]],
     assert set(held_by([shingles(one) for one in sets], least)) == enough
 
 
-@given(st.lists(SETS, min_size=1, max_size=150), st.integers(1, 12), st.sampled_from([60, 80, 100]))
-def test_groups_are_those_that_plain_python_makes(sets: list[frozenset[int]], looked_at: int, percent: int) -> None:
+@given(
+    st.lists(SETS, min_size=1, max_size=150),
+    SETS,
+    st.integers(1, 3),
+    st.integers(1, 12),
+    st.sampled_from([60, 80, 100]),
+)
+def test_groups_are_those_that_plain_python_makes(
+    sets: list[frozenset[int]], constants: frozenset[int], least: int, looked_at: int, percent: int
+) -> None:
     most = len(sets) * 9 // 10
-    shared = held_by([shingles(one) for one in sets], 1)
     starts = [sum(map(len, sets[:number])) for number in range(len(sets) + 1)]
     held = [shingle for one in sets for shingle in sorted(one)]
-    firsts, group_of = grouped(array(held), array(starts), shared.array, most, looked_at, percent)
+    firsts, found, bounds = grouped(
+        array(held), array(starts), shingles(constants).array, least, most, looked_at, percent
+    )
+    shared = set(held_by([shingles(one) for one in sets], least)) - constants
 
     masks = {shingle: sum(1 << place for place, one in enumerate(sets) if shingle in one) for shingle in shared}
     same: dict[int, list[int]] = {}
@@ -59,21 +72,20 @@ def test_groups_are_those_that_plain_python_makes(sets: list[frozenset[int]], lo
         keys = [key for key in keys if key not in alike]
 
     assert [int.from_bytes(first.astype("<u8").tobytes(), "little") for first in firsts] == [one for one, _ in expected]
-    for number, (_, members) in enumerate(expected):
-        assert set(shared.array[group_of == number].tolist()) == members
-    assert group_of.max(initial=-1) < len(expected)
+    assert [found[start:end].tolist() for start, end in pairwise(bounds)] == [sorted(group) for _, group in expected]
 
 
 def test_sets_of_members_that_all_differ_are_grouped_in_a_moment() -> None:
     """They may be as many as there are shingles; comparing each with each took seconds."""
     chance = np.random.default_rng(1)
-    arrays = [np.sort(chance.choice(24_000, 2_048, replace=False)) for _ in range(48)]
-    shared = held_by(list(map(Shingles, arrays)), 3)
+    # The two lowest bits of a shingle are its marks.
+    arrays = [4 * np.sort(chance.choice(24_000, 2_048, replace=False)) for _ in range(48)]
+    assert held_by(list(map(Shingles, arrays)), 3).size > 10_000
     started = time.thread_time()
-    firsts, group_of = grouped(
-        np.concatenate(arrays), np.arange(49) * 2_048, shared.array, most=43, looked_at=64, percent=80
+    firsts, found, bounds = grouped(
+        np.concatenate(arrays), np.arange(49) * 2_048, EMPTY.array, least=3, most=43, looked_at=64, percent=80
     )
     assert time.thread_time() - started < 1
-    assert shared.size > 10_000
     assert 1 < len(firsts) <= 64
-    assert set(group_of.tolist()) == set(range(-1, len(firsts)))
+    assert all(np.diff(bounds) > 0)
+    assert found.size == bounds[-1]

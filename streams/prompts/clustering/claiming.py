@@ -7,9 +7,12 @@ so however large it is, each template that does may claim its own.
 
 from __future__ import annotations
 
+from streams.compiler import Ints
 from streams.prompts.clustering.cluster import Cluster
+from streams.prompts.clustering.compiled.sets import weigh_shared
 from streams.prompts.clustering.match import Candidate, explains_better, match
 from streams.prompts.clustering.moves import Moves
+from streams.prompts.clustering.state import State
 
 # Prompts looked at in one go: those that hold the most constants, and members of rivals as if they held them all. Of
 # equals the oldest come first; the others have their turn later.
@@ -22,20 +25,16 @@ def claim(moves: Moves, cluster: Cluster) -> None:
     state = moves.state
     if cluster.ordinal not in state.clusters:
         return
-    size = cluster.signature.size
-    votes: dict[int, int] = {}
-    for index in (state.pool, state.claimable):
-        numbers, counts = index.votes(cluster.signature.array)
-        enough = 2 * counts >= size
-        votes.update(zip(numbers[enough].tolist(), counts[enough].tolist(), strict=True))
-    for ordinal, shared in state.overlaps(cluster.signature).items():
-        other = state.clusters[ordinal]
-        if other is not cluster and 100 * shared >= RIVAL_PERCENT * other.signature.size:
-            votes.update(dict.fromkeys(other.kept, size))
-    most = sorted((-held, number) for number, held in votes.items())[:CLAIMS_MAX]
-    for number in sorted(number for _, number in most):
+    constants = cluster.signature.array
+    bits: Ints | None = None  # what they weigh, until the next move
+    for number in _worth_a_look(state, cluster):
         kept = state.kept.get(number)
         if cluster.ordinal not in state.clusters or kept is None or kept.home == cluster.ordinal:
+            continue
+        if bits is None:
+            bits = state.evidence.weights(constants)
+            least = state.policy.cover_percent * int(bits.sum())
+        if 100 * weigh_shared(constants, bits, kept.shingles.array)[0] < least:
             continue
         here = Candidate(state, cluster, kept.shingles)
         if not here.covers:
@@ -45,6 +44,26 @@ def claim(moves: Moves, cluster: Cluster) -> None:
             if not explains_better(state, here, there, kept):
                 continue
         moves.move(kept, cluster, "this cluster's constants explain it better")
+        bits = None
+
+
+def _worth_a_look(state: State, cluster: Cluster) -> list[int]:
+    """Return the numbers of prompts that may hold enough of a cluster's constants, oldest first."""
+    size = cluster.signature.size
+    votes: dict[int, int] = {}
+    for index in filter(len, (state.pool, state.claimable)):
+        numbers, counts = index.votes(cluster.signature.array)
+        enough = 2 * counts >= size
+        votes.update(zip(numbers[enough].tolist(), counts[enough].tolist(), strict=True))
+    ordinals, overlaps = state.by_constant.votes(cluster.signature.array)
+    for ordinal, shared in zip(ordinals.tolist(), overlaps.tolist(), strict=True):
+        other = state.clusters[ordinal]
+        if 100 * shared >= RIVAL_PERCENT * other.signature.size and other is not cluster:
+            votes.update(dict.fromkeys(other.kept, size))
+    if len(votes) > CLAIMS_MAX:
+        most = sorted((-held, number) for number, held in votes.items())[:CLAIMS_MAX]
+        return sorted(number for _, number in most)
+    return sorted(votes)
 
 
 def evict(moves: Moves, cluster: Cluster) -> None:

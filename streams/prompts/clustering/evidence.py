@@ -52,6 +52,11 @@ class Evidence:
         most = self._most
         return found * most - sum_found, shingles.size * most - total
 
+    def weigh_besides(self, shingles: Shingles, others: Shingles) -> int:
+        """Return the bits (in fixed point) that those of these shingles weigh that are not among others."""
+        among, whole = self.weigh_both(shingles, others)
+        return whole - among
+
     def weights(self, shingles: Ints) -> Ints:
         """Return the bits (in fixed point) that each of these shingles weighs."""
         counts = CLUSTER_COUNTS * self._clusters.holders(shingles) + self._candidates.holders(shingles)

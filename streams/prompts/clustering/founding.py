@@ -9,15 +9,15 @@ more specific one needs more witnesses, and wording of its own rather than a rep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from streams.compiler import Bytes, Ints
+from streams.compiler import Ints
 from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.compiled import founding as loops
+from streams.prompts.clustering.compiled.sets import weigh_shared
 from streams.prompts.clustering.layout import Layout, lay
 from streams.prompts.clustering.match import CONTAINED_PERCENT, Candidate, score
 from streams.prompts.clustering.moves import Moves
@@ -46,8 +46,10 @@ def found(moves: Moves, newcomer: Kept, current: Candidate | None) -> Cluster | 
     if len(neighbourhood.numbers) + 1 < moves.state.policy.founders_min:
         return None
     best: _Proposal | None = None
-    for part in neighbourhood.proposals():
-        proposal = _examine(neighbourhood, part, current)
+    for part, holders in neighbourhood.proposals():
+        if best is not None and score(len(holders) + 1, part.weight, part.ends) <= best.score:
+            continue
+        proposal = _examine(neighbourhood, part, holders, current)
         if proposal is None or (best is not None and proposal.score <= best.score):
             continue
         if not is_phrase([*proposal.witnesses, newcomer], proposal.constants):
@@ -61,50 +63,47 @@ def found(moves: Moves, newcomer: Kept, current: Candidate | None) -> Cluster | 
     )
 
 
+class _Part:
+    """Some of a newcomer's shingles, with what they weigh."""
+
+    def __init__(self, shingles: Ints, bits: Ints, weight: int) -> None:
+        self.shingles = Shingles(shingles)
+        self.ends = self.shingles.ends
+        self.weight = weight
+        self._bits = bits
+
+    def weigh_shared(self, other: Shingles) -> int:
+        """Return what those of its shingles weigh that are among others."""
+        return weigh_shared(self.shingles.array, self._bits, other.array)[0]
+
+
 class _Neighbourhood:
     """The pool as a newcomer sees it: who shares what with it, most first.
 
-    A part is a set of the newcomer's shingles that others hold too: an array with a 1 at the place of each.
+    A set of the newcomer's shingles that others hold too is an array with a 1 at the place of each.
     """
 
     def __init__(self, state: State, newcomer: Kept) -> None:
         self.state = state
         self.newcomer = newcomer
+        ascending = newcomer.shingles.array
         self.numbers, self._shared, places, self._amounts = state.pool.neighbours(
-            newcomer.sketch.order, newcomer.number, POSTINGS_MAX, state.policy.constants_min, CANDIDATES_MAX
+            ascending, newcomer.number, POSTINGS_MAX, state.policy.constants_min, CANDIDATES_MAX
         )
-        self._shingles = newcomer.sketch.order[places]
+        self._shingles = ascending[places]
         self._weights: dict[int, int] = {}
 
-    @cached_property
-    def _bits(self) -> Ints:
-        return self.state.evidence.weights(self._shingles)
-
-    def proposals(self) -> Bytes:
-        """Return parts that may be a template's constants, a row each."""
-        parts: Bytes = loops.proposals(
-            self._shared,
-            self._amounts,
-            self._bits,
-            4 * NEIGHBOURS,
-            NEIGHBOURS,
-            COMMON_COUNTS,
-            self.state.policy.constants_min,
-        )
-        return parts
-
-    def witnesses(self, part: Bytes) -> tuple[list[int], Bytes]:
-        """Return the candidates that hold most of a part, and what most of those share with the newcomer."""
-        holding, agreed = loops.witnesses(self._shared, part, HOLDS_PERCENT)
-        return self.numbers[holding.view(bool)].tolist(), agreed
-
-    def shingles(self, part: Bytes) -> Shingles:
-        chosen = self._shingles[part.view(bool)]
-        chosen.sort()
-        return Shingles(chosen)
-
-    def weigh(self, part: Bytes) -> int:
-        return int(self._bits[part.view(bool)].sum())
+    def proposals(self) -> Iterator[tuple[_Part, list[int]]]:
+        """Yield what may be a template's constants, with the candidates that hold most of them."""
+        policy = self.state.policy
+        bits = self.state.evidence.weights(self._shingles)
+        parts, witnesses, weights = loops.proposals(
+            self._shared, self._amounts, bits,
+            4 * NEIGHBOURS, NEIGHBOURS, COMMON_COUNTS,
+            HOLDS_PERCENT, policy.founders_min - 1, policy.constants_min, policy.evidence_bits * BIT,
+        )  # fmt: skip
+        for part, holding, weight in zip(parts.view(bool), witnesses.view(bool), weights.tolist(), strict=True):
+            yield _Part(self._shingles[part], bits[part], weight), self.numbers[holding].tolist()
 
     def weight(self, kept: Kept) -> int:
         """Return what all shingles of a prompt weigh."""
@@ -114,45 +113,41 @@ class _Neighbourhood:
         return known
 
 
-def _examine(around: _Neighbourhood, proposed: Bytes, current: Candidate | None) -> _Proposal | None:
-    """Return the proposal with its witnesses and the constants they agree on, if the evidence suffices."""
-    state, policy = around.state, around.state.policy
-    bits_min = policy.evidence_bits * BIT
-    if around.weigh(proposed) < bits_min:
-        return None
-    holders, agreed = around.witnesses(proposed)
-    if len(holders) + 1 < policy.founders_min:
-        return None
-    part, weight = around.shingles(agreed), around.weigh(agreed)
-    if part.size < policy.constants_min or weight < bits_min:
-        return None
-    witnesses = _movable(state, [state.kept[number] for number in holders], part, weight)
+def _examine(around: _Neighbourhood, part: _Part, holders: list[int], current: Candidate | None) -> _Proposal | None:
+    """Return what may be constants as a proposal with its witnesses, if the evidence suffices."""
+    policy = around.state.policy
+    witnesses = _movable(around.state, holders, part)
     support = len(witnesses) + 1
     if support < policy.founders_min:
         return None
     share, few = _share_needed(policy, support), (around.newcomer, *witnesses[:4])
-    if share and all(100 * weight < share * around.weight(kept) for kept in few):
+    if share and all(100 * part.weight < share * around.weight(kept) for kept in few):
         return None
-    if current is not None and not _beats(around, few, part, weight, support, current):
+    if current is not None and not _beats(around, few, part, support, current):
         return None
-    return _Proposal(witnesses, part, score(support, weight, part.ends))
+    return _Proposal(witnesses, part.shingles, score(support, part.weight, part.ends))
 
 
-def _movable(state: State, holders: list[Kept], part: Shingles, weight: int) -> list[Kept]:
+def _movable(state: State, holders: list[int], part: _Part) -> list[Kept]:
     """Leave out witnesses whose cluster explains them better.
 
     It has the proposed constants and more besides, or it knows how they begin or end, and the proposal does not.
     """
-    inner = part.ends == 0
-    staying: dict[int | None, bool] = {None: False}
-    for kept in holders:
+    staying: dict[int, bool] = {}
+    movable = []
+    for kept in [state.kept[number] for number in holders]:
         if kept.home is not None and kept.home not in staying:
-            home = state.clusters[kept.home]
-            both = state.evidence.weigh(part & home.signature)
-            contained = 100 * both >= CONTAINED_PERCENT * weight
-            richer = contained and state.evidence.weigh(home.signature) > weight
-            staying[kept.home] = richer or (inner and home.anchors > 0)
-    return [kept for kept in holders if not staying[kept.home]]
+            staying[kept.home] = _explains_better(state, state.clusters[kept.home], part)
+        if kept.home is None or not staying[kept.home]:
+            movable.append(kept)
+    return movable
+
+
+def _explains_better(state: State, home: Cluster, part: _Part) -> bool:
+    if part.ends == 0 and home.anchors > 0:
+        return True
+    contained = 100 * part.weigh_shared(home.signature) >= CONTAINED_PERCENT * part.weight
+    return contained and state.evidence.weigh(home.signature) > part.weight
 
 
 def _share_needed(policy: Policy, support: int) -> int:
@@ -162,13 +157,10 @@ def _share_needed(policy: Policy, support: int) -> int:
     return policy.pair_percent * 55 * policy.founders_min // (100 * support)
 
 
-def _beats(
-    around: _Neighbourhood, few: Sequence[Kept], part: Shingles, weight: int, support: int, current: Candidate
-) -> bool:
+def _beats(around: _Neighbourhood, few: Sequence[Kept], part: _Part, support: int, current: Candidate) -> bool:
     """Tell whether a proposal explains the newcomer, the first of a few witnesses, better than its cluster does."""
-    state, policy = around.state, around.state.policy
-    signature = current.cluster.signature
-    both = state.evidence.weigh(signature & part)
+    policy, signature, weight = around.state.policy, current.cluster.signature, part.weight
+    both = part.weigh_shared(signature)
     if 100 * both < CONTAINED_PERCENT * min(current.whole_weight, weight):
         return score(support, weight, part.ends) > score(
             current.cluster.size + 1, current.shared_weight, current.shared.ends
@@ -177,4 +169,4 @@ def _beats(
         return False
     if all(100 * (weight - both) < policy.pair_percent * (around.weight(kept) - both) for kept in few):
         return False
-    return lay(around.newcomer.sketch.order, part - signature, signature) is Layout.WORDING
+    return lay(around.newcomer.sketch.order, part.shingles - signature, signature) is Layout.WORDING

@@ -28,6 +28,10 @@ class Index:
         self.meta[loops.ENTRIES_FREE] = loops.NONE
         self.meta[loops.BLOCKS_FREE :] = loops.NONE
 
+    def __len__(self) -> int:
+        """How many shingles anything holds."""
+        return int(self.meta[loops.KEYS])
+
     def insert(self, shingles: Shingles, number: int) -> None:
         self._make_room(shingles.size)
         done = 0

@@ -9,11 +9,9 @@ end with it, or at a mark; text that runs on over the next sentences was written
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from streams.prompts.clustering.cluster import Kept
-from streams.prompts.clustering.compiled.sets import holding
-from streams.prompts.clustering.layout import SEAM, SENTENCE_ENDS
+from streams.prompts.clustering.compiled.layout import running_on
 from streams.prompts.clustering.shingles import Shingles
 from streams.prompts.clustering.sketch import located
 
@@ -21,7 +19,6 @@ PHRASE_MAX = 10  # more constants than this are no turn of phrase, whatever foll
 DISTINCTIVE_MIN = 6  # as many say something by themselves: eight words in a row
 LOOKED_AT = 6  # prompts whose text is read
 RUNS_ON_PERCENT = 50  # of a prompt that runs on
-VALUE_ENDS = frozenset(":：;；\"”'’)]}>|」』】）")
 
 
 def is_phrase(members: Sequence[Kept], constants: Shingles) -> bool:
@@ -38,31 +35,6 @@ def is_phrase(members: Sequence[Kept], constants: Shingles) -> bool:
 
 def _runs_on(kept: Kept, constants: Shingles, distinctive: bool) -> bool:
     """Tell whether most of a prompt stands in stretches that set in within a sentence and run over its end."""
-    tokens, shingles = located(kept.prompt.text)
-    fixed = holding(shingles, constants.array).tolist()
-    running = 0
-    start: int | None = None
-    for place, constant in enumerate([*fixed, 1]):
-        if not constant and start is None:
-            start = place
-        elif constant and start is not None:
-            stretch = tokens[start:place]
-            if start and place - start >= SEAM and stretch[0][0].isalnum() and _crosses(stretch[1:], distinctive):
-                running += place - start
-            start = None
-    return 100 * running >= RUNS_ON_PERCENT * len(tokens)
-
-
-def _crosses(stretch: Sequence[str], distinctive: bool) -> bool:
-    """Tell whether a sentence ends in a stretch and another follows, before a mark ends the first value.
-
-    A line break ends a value too, if the constants say anything by themselves.
-    """
-    for token, following in pairwise(stretch):
-        if token in VALUE_ENDS:
-            return False
-        if token in SENTENCE_ENDS:
-            return not distinctive or following[0] != "\n"
-        if token[0] == "\n":
-            return not distinctive
-    return False
+    places = located(kept.prompt.text)
+    running = running_on(places.shingles, places.kinds, constants.array, distinctive)
+    return 100 * running >= RUNS_ON_PERCENT * places.shingles.size

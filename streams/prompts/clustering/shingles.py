@@ -33,7 +33,7 @@ class Shingles:
         return iter(self.array.tolist())
 
     def __contains__(self, shingle: int) -> bool:
-        place = int(np.searchsorted(self.array, shingle))
+        place = int(self.array.searchsorted(shingle))
         return place < self.size and bool(self.array[place] == shingle)
 
     def __and__(self, other: Shingles) -> Shingles:

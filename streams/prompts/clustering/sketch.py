@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streams.compiler import Ints
-from streams.prompts.clustering.compiled import texts
+from streams.compiler import Bytes, Ints
+from streams.prompts.clustering.compiled import layout, texts
 from streams.prompts.clustering.shingles import Shingles
 
 # A longer text is sketched by its two ends: templates put their constants around a long slot, and tokenising
@@ -30,11 +30,12 @@ from streams.prompts.clustering.shingles import Shingles
 SKETCHED_CHARS_MAX = 16_384
 # Dense scripts give a token per character; 2,048 shingles are 16 KiB.
 SHINGLES_MAX = 2_048
-# Repairs read the same few texts again and again. Their places are kept unless a text is long: 60 MB at the very most.
+# Repairs read the same few texts again and again. Their places are kept unless a text is long: 16 MB at the very most.
 LOCATED_TEXTS_MAX = 256
 LOCATED_CHARS_MAX = 2_048
 
 _CLASSES = texts.classes()
+_KINDS = layout.characters((_CLASSES & texts.WORD) > 0, (_CLASSES & texts.DECIMAL) > 0)
 _GAP = "\0"  # a mark that stands for the middle left out of a long prompt
 
 
@@ -46,10 +47,20 @@ class Sketch(NamedTuple):
 
 
 class Places(NamedTuple):
-    """The tokens of a text, and of each the shingle it is the middle of."""
+    """Where the tokens of a text start and end, the shingle that each is the middle of, and what it is.
 
-    tokens: tuple[str, ...]
+    What a token is, is told by bits (`compiled.layout`). Few are ever read: their strings are cut out when asked for.
+    """
+
+    text: str
+    starts: Ints
+    ends: Ints
     shingles: Ints
+    kinds: Bytes
+
+    def tokens(self, first: int, end: int) -> list[str]:
+        spans = zip(self.starts[first:end].tolist(), self.ends[first:end].tolist(), strict=True)
+        return [self.text[start:stop] for start, stop in spans]
 
 
 def sketches(of: Sequence[str]) -> list[Sketch]:
@@ -67,15 +78,15 @@ def sketches(of: Sequence[str]) -> list[Sketch]:
 
 
 def located(text: str) -> Places:
-    """Return the tokens of a text, each with the shingle it is the middle of."""
+    """Return where the tokens of a text stand, each with the shingle it is the middle of."""
     return _locate(text) if len(text) > LOCATED_CHARS_MAX else _located(text)
 
 
 def _locate(text: str) -> Places:
     looked_at = _looked_at(text)
-    starts, ends, shingles = texts.located(_codes(looked_at), _CLASSES)
-    found = tuple(looked_at[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True))
-    return Places(found, shingles)
+    codes = _codes(looked_at)
+    starts, ends, shingles = texts.located(codes, _CLASSES)
+    return Places(looked_at, starts, ends, shingles, layout.kinds(codes, starts, ends, _KINDS))
 
 
 _located = lru_cache(LOCATED_TEXTS_MAX)(_locate)

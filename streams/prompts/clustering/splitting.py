@@ -9,24 +9,26 @@ the last value with a sentence that others lack.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 
 from schemas.prompts import ClusterChangeKind
 from streams.prompts.clustering.claiming import claim
 from streams.prompts.clustering.cluster import Cluster, Kept
+from streams.prompts.clustering.compiled.layout import SEAM
 from streams.prompts.clustering.compiled.splitting import grouped
 from streams.prompts.clustering.compiled.texts import STARTS
-from streams.prompts.clustering.layout import SEAM, Layout, gaps, lay
+from streams.prompts.clustering.layout import Layout, gaps, lay
 from streams.prompts.clustering.moves import Moves, constants
-from streams.prompts.clustering.shingles import Shingles, held_by
+from streams.prompts.clustering.shingles import Shingles
 from streams.prompts.clustering.values import are_values
 
 SPLIT_MEMBERS_MIN = 6
 SAME_GROUP_PERCENT = 80  # of the members of two shingles that must be the same for one group
 GROUPS_MAX = 64  # sets of members looked at as candidates for a part
+LAID_OUT, WEIGHED = 3, 8  # members of a group whose text is read, and whose shingles are weighed
 COMPLETE_PERCENT = 95  # of the members that wordings of one place must cover
 WORDING_CONSTANTS_MIN = 4  # shingles that two other words make
 WORDINGS_MOST = 4  # templates of equal use that a cluster is taken apart into by what comes together
@@ -127,47 +129,64 @@ def _wordings(moves: Moves, signature: Shingles, sample: list[Kept], groups: lis
 def _openings(moves: Moves, cluster: Cluster, sample: list[Kept]) -> list[int]:
     """Return the parts of a cluster whose members open with one of a few wordings of the same sentence."""
     policy = moves.state.policy
-    by_opening: dict[int, int] = defaultdict(int)
-    for place, kept in enumerate(sample):
-        by_opening[kept.opening] |= 1 << place
-    for opening in [one for one in by_opening if not one & STARTS or one in cluster.signature]:
-        del by_opening[opening]
-    parts = [by_opening[opening] for opening in sorted(by_opening)]
-    parts = [members for members in parts if members.bit_count() >= policy.group_members_min]
-    complete = 100 * _union(parts).bit_count() >= COMPLETE_PERCENT * len(sample)
-    if len(parts) < 2 or not complete or len(sample) < MEMBERS_PER_WORDING * len(parts):
+    parts = _by_opening(cluster.signature, sample, policy.group_members_min)
+    if len(parts) < 2:
         return []
     going_on = 0
     for members in parts:
         holders = _members(sample, members)
         own = constants(holders, policy.keep_percent) - cluster.signature
         first = gaps(holders[0].prompt.text, own, cluster.signature, holders[0].shingles)[:1]
-        if first and not first[0].before and first[0].after is not None and first[0].after.isalnum():
+        if first and not first[0].sets_in and (first[0].after or "").isalnum():
             going_on += members.bit_count()
     return parts if 2 * going_on >= len(sample) else []
 
 
+def _by_opening(signature: Shingles, sample: list[Kept], members_min: int) -> list[int]:
+    """Return the members that open alike, unless there are too many openings, or some is a constant.
+
+    It is no use to look at all members: almost all of them must open in one of so few ways.
+    """
+    parts_max = len(sample) // MEMBERS_PER_WORDING
+    strays_left = len(sample) * (100 - COMPLETE_PERCENT) // 100
+    by_opening: dict[int, int] = {}
+    for place, kept in enumerate(sample):
+        opening = kept.opening
+        known = by_opening.get(opening)
+        if known is not None:
+            by_opening[opening] = known | 1 << place
+        elif opening & STARTS and opening not in signature:
+            by_opening[opening] = 1 << place
+        else:
+            strays_left -= 1
+        if strays_left < 0 or len(by_opening) > parts_max + strays_left:
+            return []
+    parts = [by_opening[opening] for opening in sorted(by_opening)]
+    large = [members for members in parts if members.bit_count() >= members_min]
+    complete = 100 * _union(large).bit_count() >= COMPLETE_PERCENT * len(sample)
+    return large if complete and len(large) <= parts_max else []
+
+
 def _parts(moves: Moves, signature: Shingles, sample: list[Kept], groups: list[_Group]) -> list[_Part]:
     """Return disjoint parts of the sample that share constants beyond the cluster's, heaviest first."""
-    state, policy = moves.state, moves.state.policy
-    base = max(1, state.evidence.weigh(signature))
+    evidence, policy = moves.state.evidence, moves.state.policy
+    groups = [(members, group) for members, group in groups if group.size >= policy.group_constants_min]
+    base = max(1, evidence.weigh(signature)) if groups else 1
     found = []
     for members, group in groups:
-        if group.size < policy.group_constants_min:
-            continue
         holders = _members(sample, members)
-        weight = state.evidence.weigh(group)
-        few = holders[:8]
-        besides = sum(state.evidence.weigh(kept.shingles - signature) for kept in few) // len(few)
-        heavy = 100 * weight >= policy.pair_percent * besides
-        if 100 * weight < policy.group_weight_percent * base and not heavy:
+        few = holders[:LAID_OUT]
+        weight = evidence.weigh(group)
+        light = 100 * weight < policy.group_weight_percent * base
+        if light and not _is_heavy(moves, weight, holders, signature):
             continue
-        layout = min(lay(kept.sketch.order, group, signature) for kept in holders[:3])
-        if layout is Layout.VALUE or are_values(moves, holders[:3], group, signature):
+        layout = min(lay(kept.sketch.order, group, signature) for kept in few)
+        if layout is Layout.VALUE or are_values(policy, few, group, weight, signature, base):
             continue
-        sure = heavy or (
-            layout is Layout.WORDING and weight < base and all(_closes(kept, group, signature) for kept in holders[:3])
-        )
+        sure = light or _is_heavy(moves, weight, holders, signature)
+        closing = not sure and layout is Layout.WORDING and weight < base
+        if closing:
+            sure = all(_closes(kept, group, signature) for kept in few)
         found.append((weight * len(holders), members, sure, layout))
     found.sort(key=lambda part: (-part[0], part[1]))
     taken = 0
@@ -180,6 +199,13 @@ def _parts(moves: Moves, signature: Shingles, sample: list[Kept], groups: list[_
     return parts
 
 
+def _is_heavy(moves: Moves, weight: int, holders: list[Kept], signature: Shingles) -> bool:
+    """Tell whether a group weighs about as much as all that its holders have beside the constants."""
+    few = holders[:WEIGHED]
+    besides = sum(moves.state.evidence.weigh_besides(kept.shingles, signature) for kept in few) // len(few)
+    return 100 * weight >= moves.state.policy.pair_percent * besides
+
+
 def _closes(kept: Kept, group: Shingles, signature: Shingles) -> bool:
     """Tell whether a group ends a prompt, after a value, by more than a turn of phrase."""
     filled = gaps(kept.prompt.text, group, signature, kept.shingles)
@@ -190,14 +216,14 @@ def _groups(sample: list[Kept], signature: Shingles, members_min: int) -> list[_
     """Return sets of members (as bit masks), each with the shingles that just these members hold."""
     most = len(sample) * 9 // 10  # what almost all hold is a constant already
     arrays = [kept.shingles.array for kept in sample]
-    starts = np.zeros(len(arrays) + 1, dtype=np.int64)
-    np.cumsum([array.size for array in arrays], out=starts[1:])
-    held = np.concatenate(arrays)
-    shared = held_by([kept.shingles for kept in sample], members_min) - signature
-    firsts, group_of = grouped(held, starts, shared.array, most, GROUPS_MAX, SAME_GROUP_PERCENT)
+    starts = np.array([0, *accumulate(array.size for array in arrays)])
+    firsts, shingles, bounds = grouped(
+        np.concatenate(arrays), starts, signature.array, members_min, most, GROUPS_MAX, SAME_GROUP_PERCENT
+    )
+    masks = [int.from_bytes(first, "little") for first in firsts.astype("<u8")]
     return [
-        (int.from_bytes(first.tobytes(), "little"), Shingles(shared.array[group_of == number]))
-        for number, first in enumerate(firsts.astype("<u8"))
+        (members, Shingles(shingles[start:end]))
+        for members, (start, end) in zip(masks, pairwise(bounds.tolist()), strict=True)
     ]
 
 

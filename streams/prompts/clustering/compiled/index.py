@@ -329,21 +329,21 @@ def neighbours(
             places[count], found[count] = place, entry
             count += 1
     numbers, votes = _counted(entries, arena, found[:count], newest, 2)
-    amounts = np.empty(count, dtype=np.int64)
-    for column in range(count):
-        amounts[column] = min(newest, entries[found[column], HELD])
     close = np.flatnonzero((votes >= votes_min) & (numbers != newcomer))
-    nearest = close[_ranked(numbers[close], votes[close], most, -1)]
-    near = nearest.size
-    known = np.empty(near, dtype=np.int64)
-    shared = np.zeros((near, count), dtype=np.uint8)
-    for row in range(near):
-        known[row] = numbers[nearest[row]]
-        for column in range(count):
-            held, first = entries[found[column], HELD], entries[found[column], FIRST]
-            if held == 1:
-                shared[row, column] = first == known[row]
-            else:
-                at = np.searchsorted(arena[first : first + held], known[row])
-                shared[row, column] = at < held and arena[first + at] == known[row]
+    known = numbers[close[_ranked(numbers[close], votes[close], most, -1)]]
+    rows = np.argsort(known)
+    amounts, shared = np.empty(count, dtype=np.int64), np.zeros((known.size, count), dtype=np.uint8)
+    for column in range(count):
+        held, first = entries[found[column], HELD], entries[found[column], FIRST]
+        amounts[column] = min(newest, held)
+        run = arena[first : first + held] if held > 1 else entries[found[column], FIRST : FIRST + 1]
+        at = 0
+        for row in rows:
+            if held > 4 * most:  # too many to be read one by one
+                at += np.searchsorted(run[at:], known[row])
+            while at < held and run[at] < known[row]:
+                at += 1
+            if at == held:
+                break
+            shared[row, column] = run[at] == known[row]
     return known, shared, places[:count].copy(), amounts

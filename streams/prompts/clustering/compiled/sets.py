@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streams.compiler import Bytes, Ints, kernel
+from streams.compiler import Ints, kernel
 
 
 @kernel("i8[::1](i8[::1], i8[::1])")
@@ -63,14 +63,17 @@ def count_both(one: Ints, other: Ints) -> int:
     return count
 
 
-@kernel("u1[::1](i8[::1], i8[::1])")
-def holding(shingles: Ints, held: Ints) -> Bytes:
-    """Return for each of these shingles, in any order, whether a set holds it."""
-    found = np.empty(shingles.size, dtype=np.uint8)
-    for place in range(shingles.size):
-        at = np.searchsorted(held, shingles[place])
-        found[place] = at < held.size and held[at] == shingles[place]
-    return found
+@kernel("UniTuple(i8, 2)(i8[::1], i8[::1], i8[::1])")
+def weigh_shared(one: Ints, weights: Ints, other: Ints) -> tuple[int, int]:
+    """Return what the shingles that two sets share weigh together, each by its weight in the first, and their marks."""
+    weight = marks = j = 0
+    for i in range(one.size):
+        while j < other.size and other[j] < one[i]:
+            j += 1
+        if j < other.size and other[j] == one[i]:
+            weight += weights[i]
+            marks |= one[i] & 3
+    return weight, marks
 
 
 @kernel("i8(i8[::1])")

@@ -48,19 +48,49 @@ def _are_alike(one: Words, other: Words, percent: int) -> bool:
 
 
 @kernel()
-def _member_sets(held: Ints, starts: Ints, shared: Ints) -> Words:
-    """Return which members hold each of the shared shingles."""
+def _place(table: Ints, known: Ints, shingle: int) -> int:
+    """Return where the number of a shingle stands in a hash table, or may be written."""
+    slot = (shingle >> 2) & (table.size - 1)  # without the marks of ends
+    while table[slot] != NONE and known[table[slot]] != shingle:
+        slot = (slot + 1) & (table.size - 1)
+    return slot
+
+
+@kernel()
+def _table(entries: int) -> Ints:
+    """Return an empty hash table with room for so many entries."""
+    room = 2
+    while room < 2 * entries:
+        room <<= 1
+    return np.full(room, NONE, dtype=np.int64)
+
+
+@kernel()
+def _shared(held: Ints, starts: Ints, constants: Ints, least: int) -> tuple[Ints, Words]:
+    """Return the shingles that at least so many members hold, but the constants, ascending, and who holds each."""
     words = (starts.size - 1 + WORD_BITS - 1) // WORD_BITS
-    members = np.zeros((shared.size, words), dtype=np.uint64)
+    table = _table(held.size + constants.size)
+    known = np.empty(held.size + constants.size, dtype=np.int64)
+    counts = np.zeros(known.size, dtype=np.int64)
+    members = np.zeros((known.size, words), dtype=np.uint64)
+    for number, shingle in enumerate(constants):
+        known[number] = shingle
+        table[_place(table, known, shingle)] = number
+    count = constants.size
     for member in range(starts.size - 1):
-        place = 0
         bit = np.uint64(1) << np.uint64(member % WORD_BITS)
         for shingle in held[starts[member] : starts[member + 1]]:
-            while place < shared.size and shared[place] < shingle:
-                place += 1
-            if place < shared.size and shared[place] == shingle:
-                members[place, member // WORD_BITS] |= bit
-    return members
+            slot = _place(table, known, shingle)
+            number = table[slot]
+            if number == NONE:
+                number = table[slot] = count
+                known[number] = shingle
+                count += 1
+            counts[number] += 1
+            members[number, member // WORD_BITS] |= bit
+    chosen = np.flatnonzero(counts[constants.size : count] >= least) + constants.size
+    chosen = chosen[np.argsort(known[chosen])]
+    return known[chosen], members[chosen]
 
 
 @kernel()
@@ -79,10 +109,7 @@ def _seat(table: Ints, members: Words, ones: Ints, row: int) -> int:
 @kernel()
 def _distinct(members: Words, most: int) -> tuple[Ints, Ints, Ints]:
     """Return for each set of at most `most` members the number of its like (else -1), and of these one and how many."""
-    room = 2
-    while room < 2 * members.shape[0]:
-        room <<= 1
-    table = np.full(room, NONE, dtype=np.int64)
+    table = _table(members.shape[0])
     number_of = np.full(members.shape[0], NONE, dtype=np.int64)
     ones, counts = np.empty(members.shape[0], dtype=np.int64), np.zeros(members.shape[0], dtype=np.int64)
     known = 0
@@ -102,22 +129,43 @@ def _distinct(members: Words, most: int) -> tuple[Ints, Ints, Ints]:
     return number_of, ones[:known], counts[:known]
 
 
-@kernel("Tuple((u8[:,::1], i8[::1]))(i8[::1], i8[::1], i8[::1], i8, i8, i8)")
-def grouped(held: Ints, starts: Ints, shared: Ints, most: int, looked_at: int, percent: int) -> tuple[Words, Ints]:
+@kernel()
+def _by_group(shingles: Ints, group_of: Ints, groups: int) -> tuple[Ints, Ints]:
+    """Return the shingles of all groups, one group after the other, each ascending, and where each begins."""
+    bounds = np.zeros(groups + 1, dtype=np.int64)
+    for group in group_of:
+        if group != NONE:
+            bounds[group + 1] += 1
+    for group in range(groups):
+        bounds[group + 1] += bounds[group]
+    free = bounds[:groups].copy()
+    sorted_out = np.empty(bounds[groups], dtype=np.int64)
+    for shingle, group in zip(shingles, group_of):  # noqa: B905  Numba knows no `strict`
+        if group != NONE:
+            sorted_out[free[group]] = shingle
+            free[group] += 1
+    return sorted_out, bounds
+
+
+@kernel("Tuple((u8[:,::1], i8[::1], i8[::1]))(i8[::1], i8[::1], i8[::1], i8, i8, i8, i8)")
+def grouped(
+    held: Ints, starts: Ints, constants: Ints, least: int, most: int, looked_at: int, percent: int
+) -> tuple[Words, Ints, Ints]:
     """Group the shingles that about the same members hold.
 
     Args:
-        held: the shingles of all members, one member after the other, each ascending.
+        held: the shingles of all members, one member after the other.
         starts: where those of each member start, and the end.
-        shared: those to be grouped, ascending.
-        most: what more members hold is in no group.
+        constants: what is in no group.
+        least, most: what fewer or more members hold is in no group.
         looked_at: only so many sets of members, those with the most shingles times members, are.
         percent: two sets are about the same if so much of both is in either.
 
     Returns:
-        the set of members that each group began with; the group of each shared shingle, or -1.
+        the set of members that each group began with; the shingles of the groups; where each group begins among
+        them, and the end.
     """
-    members = _member_sets(held, starts, shared)
+    shared, members = _shared(held, starts, constants, least)
     number_of, ones, counts = _distinct(members, most)
     weights = np.empty(ones.size, dtype=np.int64)
     order = np.empty(looked_at + 1, dtype=np.int64)  # the last one is for whom there is no room
@@ -154,4 +202,5 @@ def grouped(held: Ints, starts: Ints, shared: Ints, most: int, looked_at: int, p
     for row in range(shared.size):
         if number_of[row] >= 0:
             number_of[row] = group_of[number_of[row]]
-    return firsts[:groups].copy(), number_of
+    shingles, bounds = _by_group(shared, number_of, groups)
+    return firsts[:groups].copy(), shingles, bounds
