@@ -31,8 +31,16 @@ from typing import Any
 
 import numpy as np
 
-from streams.prompts.canonicalization.cluster import CURRENT, MEANING_UNKNOWN, RECENT_MAX, ClusterState, Sample
-from streams.prompts.canonicalization.kernels import Whole, alike_as_written, alike_by_distance, dealt
+from streams.prompts.canonicalization.cluster import MEANING_UNKNOWN, RECENT_MAX, ClusterState, Sample
+from streams.prompts.canonicalization.columns import Columns, lay_out
+from streams.prompts.canonicalization.kernels import (
+    EDGE_CHARS,
+    Whole,
+    alike_as_written,
+    alike_by_distance,
+    dealt,
+    sums_as_written,
+)
 from streams.prompts.canonicalization.permutation import Sums, moments, sums_of
 from streams.prompts.canonicalization.running import run
 from streams.prompts.canonicalization.tokens import LEFT_OUT
@@ -43,7 +51,6 @@ DIFFERENT_MIN = 3  # values; a slot of one or two is a constant with a choice
 SHUFFLES = 400
 MIXERS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of SplitMix64, a hash of whole numbers
 SKEW_MIN = 0.1  # below, the shuffles are as good as normal
-EDGE_CHARS = 200  # of a long value, from each end
 MEANING_STEP = 100  # millionths of a cosine: finer differences are rounding
 
 
@@ -73,29 +80,27 @@ class Drift:
         }
 
 
-def moved(state: ClusterState) -> Drift | None:
-    """Return the clearest drift among a cluster's slots, if any is clear enough."""
-    newest = [sample for sample in state.recents() if sample.reading == CURRENT]
-    base = list(state.bases())
-    if len(newest) < RECENT_MAX or len(base) < BASE_VALUES_MIN:
-        return None
-    template = state.versions[-1].template
-    rows = [values for sample in (*base, *newest) if (values := sample.values(template)) is not None]
-    if len(rows) < len(base) + len(newest):
-        return None
-    columns = {
-        name: column
-        for name, column, sketch in zip(template.names, zip(*rows, strict=True), state.sketches, strict=True)
-        if len(set(column)) >= DIFFERENT_MIN and not sketch.comes_in_bursts(column[len(base) :])
-    }
+def moved(state: ClusterState, base: Sequence[Sample], newest: Sequence[Sample], columns: Columns) -> Drift | None:
+    """Return the clearest drift among a cluster's slots, if any is clear enough.
+
+    Args:
+        columns: the values of the earlier and of the newest members, of all of them.
+    """
+    split = columns.split
+    chosen = [
+        slot
+        for slot, (values, sketch) in enumerate(zip(columns.values, state.sketches, strict=True))
+        if len(set(values)) >= DIFFERENT_MIN and not sketch.comes_in_bursts(values[split:])
+    ]
     clear_from = DEVIATIONS_MIN + state.drifts
-    arrived = [sample.arrived for sample in base]
     best: Drift | None = None
-    found = deviations_between(list(columns.values()), len(base))
-    for (name, column), deviations in zip(columns.items(), found, strict=True):
-        clearer = deviations >= clear_from and (best is None or deviations > best.deviations)
-        if clearer and not come_in_runs(column, arrived):
-            best = Drift(name, deviations, _few(column[: len(base)]), _few(column[len(base) :]))
+    for slot, deviations in zip(chosen, deviations_between(columns, chosen), strict=True):
+        if deviations < clear_from or (best is not None and deviations <= best.deviations):
+            continue
+        values = columns.values[slot]
+        if not come_in_runs(values, [sample.arrived for sample in base]):
+            name = state.versions[-1].template.names[slot]
+            best = Drift(name, deviations, _few(values[:split]), _few(values[split:]))
     return best or _meaning_moved(base, newest, clear_from)
 
 
@@ -119,9 +124,19 @@ def _few(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(LEFT_OUT.sub("…", value)[:EDGE_CHARS] for value in values[-3:])
 
 
-def deviations_between(slots: Sequence[Sequence[str]], split: int) -> list[float]:
-    """Return for each slot how far apart its first `split` values stand from the rest by how they are written."""
-    return [deviations_of(_alike_as_written(values), split) for values in slots]
+def deviations_between(columns: Columns, chosen: Sequence[int]) -> list[float]:
+    """Return for each chosen slot how far apart its newest values stand by how they are written."""
+    if not chosen:
+        return []
+    split, told = columns.split, np.empty((len(chosen), 4), dtype=np.int64)
+    sums_as_written(columns.written, columns.sizes, np.array(chosen), split, told)
+    things = columns.sizes.shape[1]
+    found = []
+    for slot, (*sums, dealt_so) in zip(chosen, told.tolist(), strict=True):
+        deviations = _plain_deviations(dealt_so, Sums(things, *sums), split)
+        clear = deviations >= DEVIATIONS_MIN
+        found.append(deviations_of(_alike_as_written(columns.values[slot]), split) if clear else round(deviations, 2))
+    return found
 
 
 def come_in_runs(values: Sequence[str], arrived: Sequence[int]) -> bool:
@@ -137,20 +152,7 @@ def come_in_runs(values: Sequence[str], arrived: Sequence[int]) -> bool:
 
 
 def _alike_as_written(values: Sequence[str]) -> Whole:
-    """Return how much any two values are alike by how they are written."""
-    lengths = list(map(len, values))
-    edges = values
-    if max(lengths) > 2 * EDGE_CHARS:
-        edges = [
-            value if len(value) <= 2 * EDGE_CHARS else value[:EDGE_CHARS] + value[-EDGE_CHARS:] for value in values
-        ]
-    joined = f" {'  '.join(edges)} "
-    written = np.frombuffer(bytearray(joined, "utf-8", "surrogatepass"), dtype=np.uint8)
-    chars = np.array(lengths)
-    if edges is values and joined.isascii():
-        return alike_as_written(written, chars, chars)
-    sizes = [len(edge.encode("utf-8", "surrogatepass")) for edge in edges]
-    return alike_as_written(written, np.array(sizes), chars)
+    return alike_as_written(*lay_out(values))
 
 
 def deviations_of(alike: Whole, split: int) -> float:
@@ -161,15 +163,14 @@ def deviations_of(alike: Whole, split: int) -> float:
     Where values are few, the deals are skewed and far ones are not rare. So they are taken for a gamma
     distribution and the true deal for the quantile of the normal distribution that is as rare (Wilson and Hilferty).
     """
-    things = len(alike)
-    hands = _hands(split, things - split)
-    mean, spread = moments(sums_of(alike), _deal(split, things - split))
-    deviations = float(dealt(alike, hands[0]) - mean) / spread
+    hands = _hands(split, len(alike) - split)
+    sums = sums_of(alike)
+    deviations = _plain_deviations(int(dealt(alike, hands[:1])[0]), sums, split)
     if deviations < DEVIATIONS_MIN:
         return round(deviations, 2)
     # How skewed the deals are is told by a sample of them.
-    shuffled = ((hands[1:] @ alike) * hands[1:]).sum(axis=1)
-    shares = np.rint((shuffled - mean) * (1024 / spread))
+    mean, spread = moments(sums, _deal(split, len(alike) - split))
+    shares = np.rint((dealt(alike, hands[1:]) - mean) * (1024 / spread))
     skew: float = int((shares**3).sum()) / (len(shares) * 1024**3)
     if skew <= SKEW_MIN:
         return round(deviations, 2)
@@ -177,6 +178,12 @@ def deviations_of(alike: Whole, split: int) -> float:
     scaled = max(0.0, 1 + deviations / math.sqrt(shape))
     quantile: float = (scaled ** (1 / 3) - 1 + 1 / (9 * shape)) * 3 * math.sqrt(shape)
     return round(quantile, 2)
+
+
+def _plain_deviations(dealt_so: int, sums: Sums, split: int) -> float:
+    """Return how far the true deal is from the middle of all, in standard deviations of them."""
+    mean, spread = moments(sums, _deal(split, sums.things - split))
+    return float(dealt_so - mean) / spread
 
 
 @lru_cache(maxsize=256)
