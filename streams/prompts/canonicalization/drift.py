@@ -39,6 +39,7 @@ from streams.prompts.canonicalization.kernels import (
     alike_as_written,
     alike_by_distance,
     dealt,
+    sums,
     sums_as_written,
 )
 from streams.prompts.canonicalization.permutation import Sums, moments, sums_of
@@ -128,14 +129,16 @@ def deviations_between(columns: Columns, chosen: Sequence[int]) -> list[float]:
     """Return for each chosen slot how far apart its newest values stand by how they are written."""
     if not chosen:
         return []
-    split, told = columns.split, np.empty((len(chosen), 4), dtype=np.int64)
+    split, things = columns.split, columns.sizes.shape[1]
+    told = np.empty((len(chosen), 4), dtype=np.int64)
     sums_as_written(columns.written, columns.sizes, np.array(chosen), split, told)
-    things = columns.sizes.shape[1]
-    found = []
-    for slot, (*sums, dealt_so) in zip(chosen, told.tolist(), strict=True):
-        deviations = _plain_deviations(dealt_so, Sums(things, *sums), split)
+    weights, found = _deal(split, things - split), []
+    for slot, (total, squares, by_row, dealt_so) in zip(chosen, told.tolist(), strict=True):
+        mean, spread = moments(Sums(things, total, squares, by_row), weights)
+        deviations = round(float(dealt_so - mean) / spread, 2)
+        # Of those that are clear, all there is to be known.
         clear = deviations >= DEVIATIONS_MIN
-        found.append(deviations_of(_alike_as_written(columns.values[slot]), split) if clear else round(deviations, 2))
+        found.append(deviations_of(_alike_as_written(columns.values[slot]), split) if clear else deviations)
     return found
 
 
@@ -163,14 +166,14 @@ def deviations_of(alike: Whole, split: int) -> float:
     Where values are few, the deals are skewed and far ones are not rare. So they are taken for a gamma
     distribution and the true deal for the quantile of the normal distribution that is as rare (Wilson and Hilferty).
     """
-    hands = _hands(split, len(alike) - split)
-    sums = sums_of(alike)
-    deviations = _plain_deviations(int(dealt(alike, hands[:1])[0]), sums, split)
+    things = len(alike)
+    *of_alike, dealt_so = sums(alike, split)
+    mean, spread = moments(Sums(things, *of_alike), _deal(split, things - split))
+    deviations = float(dealt_so - mean) / spread
     if deviations < DEVIATIONS_MIN:
         return round(deviations, 2)
     # How skewed the deals are is told by a sample of them.
-    mean, spread = moments(sums, _deal(split, len(alike) - split))
-    shares = np.rint((dealt(alike, hands[1:]) - mean) * (1024 / spread))
+    shares = np.rint((dealt(alike, _hands(split, things - split)) - mean) * (1024 / spread))
     skew: float = int((shares**3).sum()) / (len(shares) * 1024**3)
     if skew <= SKEW_MIN:
         return round(deviations, 2)
@@ -178,12 +181,6 @@ def deviations_of(alike: Whole, split: int) -> float:
     scaled = max(0.0, 1 + deviations / math.sqrt(shape))
     quantile: float = (scaled ** (1 / 3) - 1 + 1 / (9 * shape)) * 3 * math.sqrt(shape)
     return round(quantile, 2)
-
-
-def _plain_deviations(dealt_so: int, sums: Sums, split: int) -> float:
-    """Return how far the true deal is from the middle of all, in standard deviations of them."""
-    mean, spread = moments(sums, _deal(split, sums.things - split))
-    return float(dealt_so - mean) / spread
 
 
 @lru_cache(maxsize=256)
@@ -197,13 +194,13 @@ def _deal(first: int, second: int) -> Sums:
 
 @lru_cache(maxsize=256)
 def _hands(first: int, second: int) -> Whole:
-    """Return the true deal and fixed shuffles of it: a row holds `second` for one hand, -`first` for the other."""
+    """Return fixed shuffles of the true deal: a row holds `second` for one hand, -`first` for the other."""
     cards = first + second
-    keys = np.arange((SHUFFLES + 1) * cards, dtype=np.uint64).reshape(-1, cards)
+    # What comes before would be the keys of the true deal.
+    keys = np.arange(cards, (SHUFFLES + 1) * cards, dtype=np.uint64).reshape(-1, cards)
     for factor in MIXERS:
         keys = (keys ^ (keys >> np.uint64(31))) * np.uint64(factor)
     order = np.argsort(keys, axis=1, kind="stable")
-    order[0] = np.arange(cards)
-    deals = np.full((SHUFFLES + 1, cards), -float(first))
+    deals = np.full((SHUFFLES, cards), -float(first))
     np.put_along_axis(deals, order[:, :first], second, axis=1)
     return deals

@@ -56,15 +56,15 @@ def _normed(alike: Whole) -> Whole:
     """Scale a matrix so that its off-diagonal entries vary by about 1,024; nothing stays on the diagonal."""
     things = alike.shape[0]
     count = things * (things - 1)
-    total = squares = 0
+    totals, squares = np.zeros(things), np.zeros(things)
     for one in range(things):
+        alike[one, one] = 0
         for other in range(things):
-            if one != other:
-                entry = int(alike[one, other])
-                total += entry
-                squares += entry * entry
+            totals[other] += alike[one, other]
+            squares[other] += alike[one, other] ** 2
+    total = int(totals.sum())
     middle = total // count
-    scale = 1024 / max(1, _root(max(0, count * squares - total * total)) // count)
+    scale = 1024 / max(1, _root(max(0, count * int(squares.sum()) - total * total)) // count)
     for one in range(things):
         for other in range(things):
             alike[one, other] = np.rint((alike[one, other] - middle) * scale)
@@ -83,17 +83,20 @@ def alike_by_distance(measures: Whole, floor: int) -> Whole:
             total += measures[thing, measure]
             squares += measures[thing, measure] ** 2
         variance = np.floor((squares * things - total**2) / things**2) + floor
+        scale = 64 / math.sqrt(variance)
         for thing in range(things):
-            scaled[measure, thing] = np.rint(measures[thing, measure] * (64 / math.sqrt(variance)))
-    alike = np.zeros((things, things))
+            scaled[measure, thing] = np.rint(measures[thing, measure] * scale)
+    alike = np.empty((things, things))
+    distances = np.empty(things)
     for one in range(things):
+        distances[:] = 0
         for measure in range(count):
+            place = scaled[measure, one]
             for other in range(things):
-                alike[one, other] += (scaled[measure, one] - scaled[measure, other]) ** 2
+                distances[other] += (place - scaled[measure, other]) ** 2
         for other in range(things):
             # Not as `/`, which looks for a division by nothing and so keeps a processor from several at a time.
-            apart = np.floor(np.divide(alike[one, other], 64 * count))
-            alike[one, other] = np.rint(np.divide(1 << 22, 64 + apart))
+            alike[one, other] = np.rint(np.divide(1 << 22, 64 + np.floor(np.divide(distances[other], 64 * count))))
     return _normed(alike)
 
 
@@ -216,19 +219,26 @@ def alike_as_written(written: Bytes, sizes: Ints) -> Whole:
     return alike
 
 
-@kernel("UniTuple(i8, 3)(f8[:,::1])")
-def sums(matrix: Whole) -> tuple[int, int, int]:
-    """Return the sums of a matrix's entries, of their squares, and of its rows' sums squared."""
-    total = squares = by_row = 0
-    for one in range(matrix.shape[0]):
-        row = 0
-        for other in range(matrix.shape[1]):
-            entry = int(matrix[one, other])
-            row += entry
-            squares += entry * entry
-        total += row
-        by_row += row * row
-    return total, squares, by_row
+@kernel("UniTuple(i8, 4)(f8[:,::1], i8)")
+def sums(matrix: Whole, split: int) -> tuple[int, int, int, int]:
+    """Return the sums of a symmetric matrix: of its entries, their squares, its rows' sums squared, and of the deal.
+
+    In the deal each entry counts as often as the weights of its row and its column say: before `split` the number of
+    things from there on, from there on less the number of those before.
+    """
+    things = matrix.shape[0]
+    first, rest, squares = np.zeros(things), np.zeros(things), np.zeros(things)
+    for one in range(things):
+        part = first if one < split else rest
+        for other in range(things):
+            part[other] += matrix[one, other]
+            squares[other] += matrix[one, other] ** 2
+    by_row = dealt_so = 0
+    for other in range(things):
+        by_row += int(first[other] + rest[other]) ** 2
+        weight = things - split if other < split else -split
+        dealt_so += weight * ((things - split) * int(first[other]) - split * int(rest[other]))
+    return int(first.sum() + rest.sum()), int(squares.sum()), by_row, dealt_so
 
 
 @kernel("f8[::1](f8[:,::1], f8[:,::1])")
@@ -249,22 +259,16 @@ def dealt(matrix: Whole, hands: Whole) -> Whole:
 
 @kernel("void(u1[::1], i8[:,::1], i8[::1], i8, i8[:,::1])")
 def sums_as_written(written: Bytes, sizes: Ints, chosen: Ints, split: int, told: Ints) -> None:
-    """Write for each chosen slot the `sums` of how alike its values are as written, and the deal as it came.
+    """Write for each chosen slot the `sums` of how alike its values are as written.
 
     Args:
         written: the values of all slots one behind the other in UTF-8.
         sizes: of the values in bytes, a row for each slot.
-        split: so many values of a slot are one hand, the others the other one.
     """
-    slots, things = sizes.shape
-    starts = np.zeros(slots + 1, dtype=np.int64)
-    for slot in range(slots):
+    starts = np.zeros(len(sizes) + 1, dtype=np.int64)
+    for slot in range(len(sizes)):
         starts[slot + 1] = starts[slot] + sizes[slot].sum()
-    hands = np.empty((1, things))
-    hands[0, :split] = things - split
-    hands[0, split:] = -split
     for place in range(chosen.size):
         slot = chosen[place]
         alike = alike_as_written(written[starts[slot] : starts[slot + 1]], sizes[slot])
-        told[place, 0], told[place, 1], told[place, 2] = sums(alike)
-        told[place, 3] = int(dealt(alike, hands)[0])
+        told[place, 0], told[place, 1], told[place, 2], told[place, 3] = sums(alike, split)

@@ -34,7 +34,7 @@ class Sums(NamedTuple):
 
 def sums_of(matrix: Whole) -> Sums:
     """Return the sums of a matrix."""
-    return Sums(len(matrix), *sums(matrix))
+    return Sums(len(matrix), *sums(matrix, 0)[:3])
 
 
 def moments(alike: Sums, weights: Sums) -> tuple[int, int]:

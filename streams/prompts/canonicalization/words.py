@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from streams.compiler import Bytes, Ints, kernel
 
+Small = NDArray[np.int32]  # half as much memory to run through
+
 WORD_CHARS_MIN = 2
 BYTES_MAX = 16_000  # of the newest values of a slot: with more, words made to meet in the table would take long
 GOLDEN = 2_654_435_769  # 2**32 by the golden ratio: multiples of it spread evenly
@@ -36,7 +38,7 @@ def _next_word(written: Bytes, at: int, end: int) -> tuple[int, int, int]:
 
 
 @kernel()
-def _place_of(written: Bytes, start: int, end: int, mark: int, table: Ints, known: Ints) -> int:
+def _place_of(written: Bytes, start: int, end: int, mark: int, table: Small, known: Small) -> int:
     """Return the place of the table where a word stands, or would."""
     place = mark >> 11 & (table.size - 1)
     while table[place] >= 0:
@@ -52,7 +54,7 @@ def _place_of(written: Bytes, start: int, end: int, mark: int, table: Ints, know
 
 
 @kernel()
-def _count_newest(written: Bytes, ends: Ints, few: int, table: Ints, known: Ints) -> int:
+def _count_newest(written: Bytes, ends: Ints, few: int, table: Small, known: Small) -> int:
     """Count in how many of these values each word stands; return how many words there are."""
     words = 0
     table[:] = -1
@@ -75,7 +77,7 @@ def _count_newest(written: Bytes, ends: Ints, few: int, table: Ints, known: Ints
 
 
 @kernel()
-def _count_earlier(written: Bytes, ends: Ints, table: Ints, known: Ints) -> None:
+def _count_earlier(written: Bytes, ends: Ints, table: Small, known: Small) -> None:
     """Count in how many of these values each known word stands."""
     for value in range(ends.size - 1):
         start, end, mark = _next_word(written, ends[value], ends[value + 1])
@@ -117,8 +119,8 @@ def share_news(
         if told[slot]:
             continue
         words_max = newest.size // WORD_CHARS_MIN + 1
-        table = np.empty(1 << int(np.ceil(np.log2(2 * words_max))), dtype=np.int64)
-        known = np.empty((words_max, FIELDS), dtype=np.int64)
+        table = np.empty(1 << int(np.ceil(np.log2(2 * words_max))), dtype=np.int32)
+        known = np.empty((words_max, FIELDS), dtype=np.int32)
         words = _count_newest(written, ends[split:], few, table, known)
         often = False
         for word in range(words):
