@@ -42,7 +42,7 @@ from streams.prompts.canonicalization.kernels import (
     sums,
     sums_as_written,
 )
-from streams.prompts.canonicalization.permutation import Sums, moments, sums_of
+from streams.prompts.canonicalization.permutation import Sums, moments, sums_from, sums_of
 from streams.prompts.canonicalization.running import run
 from streams.prompts.canonicalization.tokens import LEFT_OUT
 
@@ -134,7 +134,7 @@ def deviations_between(columns: Columns, chosen: Sequence[int]) -> list[float]:
     sums_as_written(columns.written, columns.sizes, np.array(chosen), split, told)
     weights, found = _deal(split, things - split), []
     for slot, (total, squares, by_row, dealt_so) in zip(chosen, told.tolist(), strict=True):
-        mean, spread = moments(Sums(things, total, squares, by_row), weights)
+        mean, spread = moments(sums_from(things, total, squares, by_row), weights)
         deviations = round(float(dealt_so - mean) / spread, 2)
         # Of those that are clear, all there is to be known.
         clear = deviations >= DEVIATIONS_MIN
@@ -168,7 +168,7 @@ def deviations_of(alike: Whole, split: int) -> float:
     """
     things = len(alike)
     *of_alike, dealt_so = sums(alike, split)
-    mean, spread = moments(Sums(things, *of_alike), _deal(split, things - split))
+    mean, spread = moments(sums_from(things, *of_alike), _deal(split, things - split))
     deviations = float(dealt_so - mean) / spread
     if deviations < DEVIATIONS_MIN:
         return round(deviations, 2)

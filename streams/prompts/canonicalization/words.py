@@ -14,6 +14,7 @@ Small = NDArray[np.int32]  # half as much memory to run through
 
 WORD_CHARS_MIN = 2
 BYTES_MAX = 16_000  # of the newest values of a slot: with more, words made to meet in the table would take long
+PLACES_BITS = 10
 GOLDEN = 2_654_435_769  # 2**32 by the golden ratio: multiples of it spread evenly
 IN_WORD = np.array([byte < 128 and chr(byte).isalnum() for byte in range(256)])  # of an ASCII text
 
@@ -35,6 +36,24 @@ def _next_word(written: Bytes, at: int, end: int) -> tuple[int, int, int]:
             return start, at, mark
         at += 1
     return end, end, 0
+
+
+@kernel()
+def _repetitions_at_most(written: Bytes, ends: Ints) -> int:
+    """Return a number that no word stands more often in these values; mostly that of the most frequent one.
+
+    This is soon known, and mostly says that no word is frequent. Two words may meet in a place; then both seem to be.
+    """
+    times = np.zeros(1 << PLACES_BITS, dtype=np.int32)
+    most = 0
+    for value in range(ends.size - 1):
+        start, end, mark = _next_word(written, ends[value], ends[value + 1])
+        while start < end:
+            place = mark >> 32 - PLACES_BITS
+            times[place] += 1
+            most = max(most, times[place])
+            start, end, mark = _next_word(written, end, ends[value + 1])
+    return most
 
 
 @kernel()
@@ -116,7 +135,7 @@ def share_news(
         told[slot] = newest.size > BYTES_MAX
         for byte in newest:
             told[slot] |= byte >= 128
-        if told[slot]:
+        if told[slot] or _repetitions_at_most(written, ends[split:]) < few:
             continue
         words_max = newest.size // WORD_CHARS_MIN + 1
         table = np.empty(1 << int(np.ceil(np.log2(2 * words_max))), dtype=np.int32)
