@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from streams.prompts.canonicalization.cluster import BASE_MAX, RECENT_MAX
+from streams.prompts.canonicalization.columns import Columns
 from streams.prompts.canonicalization.drift import DEVIATIONS_MIN, _deal, deviations_between
 from streams.prompts.canonicalization.permutation import moments, sums_of
 from tests.canonical import CITIES, TOPICS, dice
@@ -43,7 +44,7 @@ def values_of_a_slot(number: int) -> list[str]:
 
 
 def test_values_from_the_same_place_hardly_ever_raise_an_alarm() -> None:
-    found = deviations_between([values_of_a_slot(number) for number in range(1_500)], BASE_MAX)
+    found = deviations_between(Columns([values_of_a_slot(number) for number in range(1_500)], BASE_MAX), range(1_500))
     assert sum(deviations >= DEVIATIONS_MIN for deviations in found) <= 1, "one in 5,000 is expected"
     assert abs(np.mean(found)) < 0.1
     assert abs(np.std(found) - 1) < 0.1
@@ -52,4 +53,4 @@ def test_values_from_the_same_place_hardly_ever_raise_an_alarm() -> None:
 def test_values_from_elsewhere_raise_one() -> None:
     for number in range(20):
         before, after = values_of_a_slot(5 * number)[:BASE_MAX], values_of_a_slot(5 * number + 1)[BASE_MAX:]
-        assert deviations_between([[*before, *after]], BASE_MAX) >= [DEVIATIONS_MIN]
+        assert deviations_between(Columns([[*before, *after]], BASE_MAX), [0]) >= [DEVIATIONS_MIN]

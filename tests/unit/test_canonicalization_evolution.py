@@ -14,11 +14,10 @@ from schemas.events import EvolutionEvent
 from streams.prompts.canonicalization.cluster import (
     CURRENT,
     EARLIER,
-    MEANING_UNKNOWN,
     POOL_CHARS_MAX,
     ClusterState,
-    Sample,
 )
+from streams.prompts.canonicalization.columns import Columns
 from streams.prompts.canonicalization.evolution import AGREEING_MIN, sharing_new_words, went_back
 from streams.prompts.canonicalization.logic import Canonicalization, Policy
 from streams.prompts.canonicalization.slot_names import name_slots
@@ -163,17 +162,12 @@ def test_the_version_that_leaves_least_to_the_slots_reads_first_and_the_newest_o
     assert [number for _, number in state.readers()] == ["1.1.2", "1.1.0", "1.0.0", "1.1.1", "2.0.0"]
 
 
-def kept(text: str) -> Sample:
-    return Sample(text, text, MEANING_UNKNOWN, CURRENT, 0)
-
-
 def test_a_word_that_many_of_the_newest_share_is_new_only_if_it_was_rare_before() -> None:
-    template = Template(("Text: ", ""), ("text",))
-    earlier = [kept(f"Text: {word} of old") for word in TOPICS]
-    newest = [kept(f"Text: {word} in short") for word in TOPICS]
-    texts = [sample.text for sample in newest]
-    assert list(sharing_new_words(template, earlier, newest, [Sketch()])) == [texts[-8:], texts]
-    assert list(sharing_new_words(template, [*earlier, *newest], newest, [Sketch()])) == []
+    earlier = [f"{word} of old" for word in TOPICS]
+    newest = [f"{word} in short" for word in TOPICS]
+    few, many = (Columns([before + newest], len(before)) for before in (earlier, earlier + newest))
+    assert list(sharing_new_words(few, newest, len(earlier), [Sketch()])) == [newest[-8:], newest]
+    assert list(sharing_new_words(many, newest, len(earlier + newest), [Sketch()])) == []
 
 
 def test_a_slot_that_only_departed_members_filled_is_dropped() -> None:

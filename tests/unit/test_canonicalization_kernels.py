@@ -10,6 +10,7 @@ from itertools import chain, pairwise
 import numpy as np
 import pytest
 
+from streams.prompts.canonicalization.columns import Columns
 from streams.prompts.canonicalization.drift import _alike_as_written
 from streams.prompts.canonicalization.kernels import (
     BUCKETS,
@@ -20,8 +21,8 @@ from streams.prompts.canonicalization.kernels import (
     Whole,
     alike_by_distance,
     dealt,
-    repetitions_at_most,
     sums,
+    sums_as_written,
 )
 from tests.canonical import CITIES, TOPICS, dice
 
@@ -34,6 +35,7 @@ VALUES = {
     "other scripts": lambda chance: chance.choice(("Grüße aus Köln", "日本語の文", "\udcff", CITIES[0])) * 3,
     "lines": lambda chance: "\n".join(chance.choices(CITIES, k=chance.randrange(40))),
     "long": lambda chance: " ".join(chance.choices(TOPICS, k=chance.randrange(20, 90))),
+    "around the length that is shown": lambda chance: chance.choice("aé日\udcff") * chance.randrange(396, 405) + "?1",
 }
 
 
@@ -58,18 +60,19 @@ def test_sums_and_deals_are_those_of_the_whole_matrix() -> None:
     matrix = np.rint(chance.normal(0, 5_000, (40, 40)))
     matrix += matrix.T
     rows = matrix.sum(axis=1)
-    assert sums(matrix) == (matrix.sum(), (matrix**2).sum(), (rows**2).sum())
-    hand = np.array([16.0] * 24 + [-24.0] * 16)
-    assert dealt(matrix, hand) == hand @ matrix @ hand
+    hands = np.array([[16.0] * 24 + [-24.0] * 16, [1.0] * 40, [0.0, 3.0] * 20])
+    as_it_came = hands[0] @ matrix @ hands[0]
+    assert sums(matrix, 24) == (matrix.sum(), (matrix**2).sum(), (rows**2).sum(), as_it_came)
+    assert dealt(matrix, hands).tolist() == [hand @ matrix @ hand for hand in hands]
 
 
-def test_no_word_is_more_frequent_than_is_said() -> None:
-    chance = dice(4)
-    for _ in range(200):
-        text = "".join(chance.choices(["tea", "Tea", "7", " ", " ", "\n", ", ", "_", chance.choice(TOPICS)], k=60))
-        most = max(Counter(re.findall("[A-Za-z0-9]+", text)).values(), default=0)
-        said = repetitions_at_most(np.frombuffer(bytearray(text, "ascii"), dtype=np.uint8))
-        assert most <= said <= most + 4, "words that meet are rare"
+def test_slots_chosen_of_many_are_summed_up_as_each_by_itself() -> None:
+    chance = dice(3)
+    values = [[VALUES[kind](chance) for _ in range(20)] for kind in VALUES]
+    columns, chosen = Columns(values, 12), np.array([5, 0, 4])
+    told = np.zeros((3, 4), dtype=np.int64)
+    sums_as_written(columns.written, columns.sizes, chosen, 12, told)
+    assert told.tolist() == [[*sums(_alike_as_written(values[slot]), 12)] for slot in chosen]
 
 
 def edges(value: str) -> bytes:

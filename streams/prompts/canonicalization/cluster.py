@@ -150,13 +150,13 @@ class ClusterState:
         return [version.template for version in self.versions]
 
     def recents(self) -> Iterator[Sample]:
-        return (self.pool[place] for place in self.recent)
+        return map(self.pool.__getitem__, self.recent)
 
     def bases(self) -> Iterator[Sample]:
-        return (self.pool[place] for place in self.base)
+        return map(self.pool.__getitem__, self.base)
 
     def odds(self) -> Iterator[Sample]:
-        return (self.pool[place] for place in self.odd)
+        return map(self.pool.__getitem__, self.odd)
 
     def samples(self) -> list[Sample]:
         return [*self.bases(), *self.odds(), *self.recents()]
@@ -177,6 +177,8 @@ class ClusterState:
                 self._to_base(self.recent.pop(0))
         else:
             self._to_base(place)
+        if self.pool_chars <= POOL_CHARS_MAX:
+            return
         while self.chars() > POOL_CHARS_MAX and (len(self.base) > BASE_MIN or len(self.recent) > RECENT_MIN):
             self._drop(self.base.pop() if len(self.base) > BASE_MIN else self.recent.pop(0))
 
@@ -188,14 +190,14 @@ class ClusterState:
         self.stored.add(place)
 
     def _to_base(self, place: int) -> None:
-        reading = self.pool[place].reading
-        if reading == EARLIER:
+        sample = self.pool[place]
+        if sample.reading == EARLIER:
             self._drop(place)
-        elif reading == STRANGE:
+        elif sample.reading == STRANGE:
             self.odd.append(place)
             if len(self.odd) > ODD_MAX:
                 self._drop(self.odd.pop(0))
-        elif len(self.base) == BASE_MAX and self.pool[place].priority >= self.pool[self.base[-1]].priority:
+        elif len(self.base) == BASE_MAX and sample.priority >= self.pool[self.base[-1]].priority:
             self._drop(place)  # as most members do, once there were many
         else:
             insort(self.base, place, key=lambda kept: self.pool[kept].priority)
@@ -309,7 +311,7 @@ def shortened(text: str, template: Template | None, values: list[str] | None) ->
     """Return what is kept of a text: all constants, and of each long value its two ends."""
     if template is None or values is None:
         return without_middle(text, TEXT_CHARS_MAX)
-    if len(text) <= VALUE_CHARS_MAX or all(len(value) <= VALUE_CHARS_MAX for value in values):
+    if len(text) <= VALUE_CHARS_MAX or max(map(len, values), default=0) <= VALUE_CHARS_MAX:
         return text
     parts = [template.constants[0]]
     for value, constant in zip(values, template.constants[1:], strict=True):

@@ -31,9 +31,18 @@ from typing import Any
 
 import numpy as np
 
-from streams.prompts.canonicalization.cluster import CURRENT, MEANING_UNKNOWN, RECENT_MAX, ClusterState, Sample
-from streams.prompts.canonicalization.kernels import Whole, alike_as_written, alike_by_distance, dealt
-from streams.prompts.canonicalization.permutation import Sums, moments, sums_of
+from streams.prompts.canonicalization.cluster import MEANING_UNKNOWN, RECENT_MAX, ClusterState, Sample
+from streams.prompts.canonicalization.columns import Columns, lay_out
+from streams.prompts.canonicalization.kernels import (
+    EDGE_CHARS,
+    Whole,
+    alike_as_written,
+    alike_by_distance,
+    dealt,
+    sums,
+    sums_as_written,
+)
+from streams.prompts.canonicalization.permutation import Sums, moments, sums_from, sums_of
 from streams.prompts.canonicalization.running import run
 from streams.prompts.canonicalization.tokens import LEFT_OUT
 
@@ -43,7 +52,6 @@ DIFFERENT_MIN = 3  # values; a slot of one or two is a constant with a choice
 SHUFFLES = 400
 MIXERS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of SplitMix64, a hash of whole numbers
 SKEW_MIN = 0.1  # below, the shuffles are as good as normal
-EDGE_CHARS = 200  # of a long value, from each end
 MEANING_STEP = 100  # millionths of a cosine: finer differences are rounding
 
 
@@ -73,29 +81,27 @@ class Drift:
         }
 
 
-def moved(state: ClusterState) -> Drift | None:
-    """Return the clearest drift among a cluster's slots, if any is clear enough."""
-    newest = [sample for sample in state.recents() if sample.reading == CURRENT]
-    base = list(state.bases())
-    if len(newest) < RECENT_MAX or len(base) < BASE_VALUES_MIN:
-        return None
-    template = state.versions[-1].template
-    rows = [values for sample in (*base, *newest) if (values := sample.values(template)) is not None]
-    if len(rows) < len(base) + len(newest):
-        return None
-    columns = {
-        name: column
-        for name, column, sketch in zip(template.names, zip(*rows, strict=True), state.sketches, strict=True)
-        if len(set(column)) >= DIFFERENT_MIN and not sketch.comes_in_bursts(column[len(base) :])
-    }
+def moved(state: ClusterState, base: Sequence[Sample], newest: Sequence[Sample], columns: Columns) -> Drift | None:
+    """Return the clearest drift among a cluster's slots, if any is clear enough.
+
+    Args:
+        columns: the values of the earlier and of the newest members, of all of them.
+    """
+    split = columns.split
+    chosen = [
+        slot
+        for slot, (values, sketch) in enumerate(zip(columns.values, state.sketches, strict=True))
+        if len(set(values)) >= DIFFERENT_MIN and not sketch.comes_in_bursts(values[split:])
+    ]
     clear_from = DEVIATIONS_MIN + state.drifts
-    arrived = [sample.arrived for sample in base]
     best: Drift | None = None
-    found = deviations_between(list(columns.values()), len(base))
-    for (name, column), deviations in zip(columns.items(), found, strict=True):
-        clearer = deviations >= clear_from and (best is None or deviations > best.deviations)
-        if clearer and not come_in_runs(column, arrived):
-            best = Drift(name, deviations, _few(column[: len(base)]), _few(column[len(base) :]))
+    for slot, deviations in zip(chosen, deviations_between(columns, chosen), strict=True):
+        if deviations < clear_from or (best is not None and deviations <= best.deviations):
+            continue
+        values = columns.values[slot]
+        if not come_in_runs(values, [sample.arrived for sample in base]):
+            name = state.versions[-1].template.names[slot]
+            best = Drift(name, deviations, _few(values[:split]), _few(values[split:]))
     return best or _meaning_moved(base, newest, clear_from)
 
 
@@ -119,9 +125,21 @@ def _few(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(LEFT_OUT.sub("…", value)[:EDGE_CHARS] for value in values[-3:])
 
 
-def deviations_between(slots: Sequence[Sequence[str]], split: int) -> list[float]:
-    """Return for each slot how far apart its first `split` values stand from the rest by how they are written."""
-    return [deviations_of(_alike_as_written(values), split) for values in slots]
+def deviations_between(columns: Columns, chosen: Sequence[int]) -> list[float]:
+    """Return for each chosen slot how far apart its newest values stand by how they are written."""
+    if not chosen:
+        return []
+    split, things = columns.split, columns.sizes.shape[1]
+    told = np.empty((len(chosen), 4), dtype=np.int64)
+    sums_as_written(columns.written, columns.sizes, np.array(chosen), split, told)
+    weights, found = _deal(split, things - split), []
+    for slot, (total, squares, by_row, dealt_so) in zip(chosen, told.tolist(), strict=True):
+        mean, spread = moments(sums_from(things, total, squares, by_row), weights)
+        deviations = round(float(dealt_so - mean) / spread, 2)
+        # Of those that are clear, all there is to be known.
+        clear = deviations >= DEVIATIONS_MIN
+        found.append(deviations_of(_alike_as_written(columns.values[slot]), split) if clear else deviations)
+    return found
 
 
 def come_in_runs(values: Sequence[str], arrived: Sequence[int]) -> bool:
@@ -137,20 +155,7 @@ def come_in_runs(values: Sequence[str], arrived: Sequence[int]) -> bool:
 
 
 def _alike_as_written(values: Sequence[str]) -> Whole:
-    """Return how much any two values are alike by how they are written."""
-    lengths = list(map(len, values))
-    edges = values
-    if max(lengths) > 2 * EDGE_CHARS:
-        edges = [
-            value if len(value) <= 2 * EDGE_CHARS else value[:EDGE_CHARS] + value[-EDGE_CHARS:] for value in values
-        ]
-    joined = f" {'  '.join(edges)} "
-    written = np.frombuffer(bytearray(joined, "utf-8", "surrogatepass"), dtype=np.uint8)
-    chars = np.array(lengths)
-    if edges is values and joined.isascii():
-        return alike_as_written(written, chars, chars)
-    sizes = [len(edge.encode("utf-8", "surrogatepass")) for edge in edges]
-    return alike_as_written(written, np.array(sizes), chars)
+    return alike_as_written(*lay_out(values))
 
 
 def deviations_of(alike: Whole, split: int) -> float:
@@ -162,14 +167,13 @@ def deviations_of(alike: Whole, split: int) -> float:
     distribution and the true deal for the quantile of the normal distribution that is as rare (Wilson and Hilferty).
     """
     things = len(alike)
-    hands = _hands(split, things - split)
-    mean, spread = moments(sums_of(alike), _deal(split, things - split))
-    deviations = float(dealt(alike, hands[0]) - mean) / spread
+    *of_alike, dealt_so = sums(alike, split)
+    mean, spread = moments(sums_from(things, *of_alike), _deal(split, things - split))
+    deviations = float(dealt_so - mean) / spread
     if deviations < DEVIATIONS_MIN:
         return round(deviations, 2)
     # How skewed the deals are is told by a sample of them.
-    shuffled = ((hands[1:] @ alike) * hands[1:]).sum(axis=1)
-    shares = np.rint((shuffled - mean) * (1024 / spread))
+    shares = np.rint((dealt(alike, _hands(split, things - split)) - mean) * (1024 / spread))
     skew: float = int((shares**3).sum()) / (len(shares) * 1024**3)
     if skew <= SKEW_MIN:
         return round(deviations, 2)
@@ -190,13 +194,13 @@ def _deal(first: int, second: int) -> Sums:
 
 @lru_cache(maxsize=256)
 def _hands(first: int, second: int) -> Whole:
-    """Return the true deal and fixed shuffles of it: a row holds `second` for one hand, -`first` for the other."""
+    """Return fixed shuffles of the true deal: a row holds `second` for one hand, -`first` for the other."""
     cards = first + second
-    keys = np.arange((SHUFFLES + 1) * cards, dtype=np.uint64).reshape(-1, cards)
+    # What comes before would be the keys of the true deal.
+    keys = np.arange(cards, (SHUFFLES + 1) * cards, dtype=np.uint64).reshape(-1, cards)
     for factor in MIXERS:
         keys = (keys ^ (keys >> np.uint64(31))) * np.uint64(factor)
     order = np.argsort(keys, axis=1, kind="stable")
-    order[0] = np.arange(cards)
-    deals = np.full((SHUFFLES + 1, cards), -float(first))
+    deals = np.full((SHUFFLES, cards), -float(first))
     np.put_along_axis(deals, order[:, :first], second, axis=1)
     return deals

@@ -26,18 +26,18 @@ from itertools import chain, pairwise
 
 import numpy as np
 
-from streams.prompts.canonicalization.cluster import Sample
-from streams.prompts.canonicalization.kernels import repetitions_at_most
+from streams.compiler import Ints
+from streams.prompts.canonicalization.columns import Columns
 from streams.prompts.canonicalization.learning import learn
 from streams.prompts.canonicalization.slots import Sketch
 from streams.prompts.canonicalization.template import Template
 from streams.prompts.canonicalization.tokens import tokenize
+from streams.prompts.canonicalization.words import WORD_CHARS_MIN, share_news
 
 AGREEING_MIN = 8  # members that must agree before a new version is believed
 COVERED_MIN = 0.8  # of them that the proposed template must parse
 FAMILIAR_SHARE_MAX = 0.25  # of earlier texts in which "new" words may occur
 WORD_ODDS_MIN = 10**5  # against a word's being new by chance: each of some hundred words is a try
-WORD_CHARS_MIN = 2
 WORD = re.compile(rf"[^\W_]{{{WORD_CHARS_MIN},}}")
 MARKS_AS_BLANKS = bytes(byte if chr(byte).isalnum() else ord(" ") for byte in range(256))  # of an ASCII text
 OVERDUE_MISSING = 4.6  # expected members that did not come: a chance of e^-4.6 = 1 %
@@ -203,18 +203,26 @@ def _core(constant: str) -> str:
 
 
 def sharing_new_words(
-    current: Template, earlier: Sequence[Sample], newest: Sequence[Sample], sketches: Sequence[Sketch]
+    columns: Columns, newest: Sequence[str], earlier: int, sketches: Sequence[Sketch]
 ) -> Iterator[list[str]]:
-    """Yield the texts of those newest members that share a word in a slot which is too rare in earlier ones for chance.
+    """Yield those texts of newest members that share a word in a slot which is too rare in earlier ones for chance.
 
     First all of the last few, if they share one; then so many of the newest as do: while a new wording is rolled out,
     members of the old one still come in between. Where values come in bursts, those that share one are no witnesses.
+
+    Args:
+        newest: the texts whose values stand in the columns.
+        earlier: how many members came before, those included that have no values.
     """
-    rows = [(sample.text, values) for sample in newest if (values := sample.values(current)) is not None]
-    columns = zip(*(values for _, values in rows), strict=True)
+    split, values = columns.split, [column[columns.split :] for column in columns.values]
+    shares = np.empty(len(values), dtype=np.bool_)
+    familiar, familiar_lately = _familiar(len(newest), earlier)
+    share_news(columns.written, columns.sizes, split, AGREEING_MIN, familiar, familiar_lately, shares)
+    if not any(shares):
+        return
     held = [
-        [set(_words_of(value)) for value in values] if _may_share(values) and not sketch.comes_in_bursts(values) else []
-        for values, sketch in zip(columns, sketches, strict=False)
+        list(map(set, map(_words_of, column))) if may_share and not sketch.comes_in_bursts(column) else []
+        for column, may_share, sketch in zip(values, shares, sketches, strict=True)
     ]
     frequent = [
         {
@@ -224,10 +232,7 @@ def sharing_new_words(
         }
         for words in held
     ]
-    if not any(frequent):
-        return
-    before = list(zip(*(values for sample in earlier if (values := sample.values(current)) is not None), strict=True))
-    for window, few in ((AGREEING_MIN, True), (len(rows), False)):
+    for window, few in ((AGREEING_MIN, True), (len(newest), False)):
         best: tuple[int, str, int] | None = None
         for slot, counts in enumerate(frequent):
             if not counts:
@@ -238,21 +243,29 @@ def sharing_new_words(
                 rank = (-count, word, slot)
                 if best is not None and best < rank:
                     continue
-                known = sum(word in value for value in (before[slot] if before else ()))
-                if _is_new(count, window, known, len(earlier)):
+                known = sum(word in value for value in columns.values[slot][:split])
+                if _is_new(count, window, known, earlier):
                     best = rank
         if best is None:
             continue
         _, word, slot = best
-        recent = list(zip(rows, held[slot], strict=True))[-window:]
-        yield [text for (text, _), words in recent if word in words]
+        recent = list(zip(newest, held[slot], strict=True))[-window:]
+        yield [text for text, words in recent if word in words]
 
 
-def _may_share(values: Sequence[str]) -> bool:
-    """Tell whether some word may stand in `AGREEING_MIN` values; mostly none does, and that is soon seen."""
-    joined = "\n".join(values)
-    written = np.frombuffer(bytearray(joined, "utf-8", "surrogatepass"), dtype=np.uint8)
-    return not joined.isascii() or repetitions_at_most(written) >= AGREEING_MIN
+@lru_cache(maxsize=512)
+def _familiar(newest: int, earlier: int) -> tuple[Ints, int]:
+    """Return for each number of the newest members in how many earlier ones a word must be, to be nothing new there.
+
+    And the same for a word that all of the last few hold. What fewer hold than must agree is never new.
+    """
+
+    def known_from(count: int, window: int) -> int:
+        return next(known for known in range(earlier + 1) if not _is_new(count, window, known, earlier))
+
+    agreeing = range(AGREEING_MIN, newest + 1)
+    familiar = [0] * AGREEING_MIN + [known_from(count, newest) for count in agreeing]
+    return np.array(familiar), known_from(AGREEING_MIN, AGREEING_MIN)
 
 
 def _words_of(value: str) -> list[str]:

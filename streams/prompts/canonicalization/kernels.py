@@ -1,6 +1,6 @@
 """The inner loops of looks at the newest members, compiled to machine code.
 
-`drift.py`, `permutation.py` and `evolution.py` give them their meaning.
+`drift.py` and `permutation.py` give them their meaning.
 
 All sums are of whole numbers, few and small enough for the type they are in, so that no order of adding changes them:
 matrices are of at most some hundred things, what they hold is below 2**17.
@@ -23,24 +23,21 @@ BUCKETS_BITS = 9
 BUCKETS = 1 << BUCKETS_BITS  # of character sequences; collisions blur, they do not bias
 GOLDEN = 2_654_435_769  # 2**32 by the golden ratio: multiples of it spread evenly
 SCALE = 256  # of a profile's length, in whole numbers
+EDGE_CHARS = 200  # of a long value, from each end
+SHOWN_BYTES_MAX = 2 * 4 * EDGE_CHARS + 2
 MARKS = 8
 MARKS_SCALE = 64
 MARKS_FLOOR = (MARKS_SCALE // 20 + 1) ** 2  # of their variance: it keeps a mark that hardly varies from shouting
 
-# Kinds of bytes in UTF-8; what no pattern names is `other` or foreign.
-OTHER, SPACE, LINE, DIGIT, UPPER, MARK, QUESTION, FOREIGN = range(8)
-_KINDS = ("", " \t\r", "\n", string.digits, string.ascii_uppercase, string.punctuation.replace("?", ""), "?", "")
-KIND_OF_BYTE = np.array(
-    [
-        FOREIGN if byte >= 128 else next((kind for kind, characters in enumerate(_KINDS) if chr(byte) in characters), 0)
-        for byte in range(256)
-    ],
+# Bytes in UTF-8 are counted by kind, all kinds in one number side by side: a value that is shown is below 2**12 bytes.
+BLANK, QUESTION = ord(" "), ord("?")
+KIND_BITS = 12
+KIND_MAX = (1 << KIND_BITS) - 1
+KINDS = (" \t\r", "\n", string.digits, string.ascii_uppercase, string.punctuation)
+ONE_OF_KIND = np.array(
+    [sum((chr(byte) in kind) << KIND_BITS * number for number, kind in enumerate(KINDS)) for byte in range(256)],
     dtype=np.int64,
 )
-
-
-WORDS_BITS = 10
-IN_WORD = np.array([byte < 128 and chr(byte).isalnum() for byte in range(256)])  # of an ASCII text
 
 
 @kernel()
@@ -59,15 +56,15 @@ def _normed(alike: Whole) -> Whole:
     """Scale a matrix so that its off-diagonal entries vary by about 1,024; nothing stays on the diagonal."""
     things = alike.shape[0]
     count = things * (things - 1)
-    total = squares = 0
+    totals, squares = np.zeros(things), np.zeros(things)
     for one in range(things):
+        alike[one, one] = 0
         for other in range(things):
-            if one != other:
-                entry = int(alike[one, other])
-                total += entry
-                squares += entry * entry
+            totals[other] += alike[one, other]
+            squares[other] += alike[one, other] ** 2
+    total = int(totals.sum())
     middle = total // count
-    scale = 1024 / max(1, _root(max(0, count * squares - total * total)) // count)
+    scale = 1024 / max(1, _root(max(0, count * int(squares.sum()) - total * total)) // count)
     for one in range(things):
         for other in range(things):
             alike[one, other] = np.rint((alike[one, other] - middle) * scale)
@@ -79,46 +76,81 @@ def _normed(alike: Whole) -> Whole:
 def alike_by_distance(measures: Whole, floor: int) -> Whole:
     """Return how alike rows are whose columns are measures of their own, each by its variance and at least `floor`."""
     things, count = measures.shape
-    scaled = np.empty((things, count))
+    scaled = np.empty((count, things))
     for measure in range(count):
         total = squares = 0.0
         for thing in range(things):
             total += measures[thing, measure]
             squares += measures[thing, measure] ** 2
         variance = np.floor((squares * things - total**2) / things**2) + floor
+        scale = 64 / math.sqrt(variance)
         for thing in range(things):
-            scaled[thing, measure] = np.rint(measures[thing, measure] * (64 / math.sqrt(variance)))
+            scaled[measure, thing] = np.rint(measures[thing, measure] * scale)
     alike = np.empty((things, things))
+    distances = np.empty(things)
     for one in range(things):
-        for other in range(one + 1):
-            distance = 0.0
-            for measure in range(count):
-                distance += (scaled[one, measure] - scaled[other, measure]) ** 2
-            nearness = np.rint((1 << 22) / (64 + np.floor(distance / (64 * count))))
-            alike[one, other] = alike[other, one] = nearness
+        distances[:] = 0
+        for measure in range(count):
+            place = scaled[measure, one]
+            for other in range(things):
+                distances[other] += (place - scaled[measure, other]) ** 2
+        for other in range(things):
+            # Not as `/`, which looks for a division by nothing and so keeps a processor from several at a time.
+            alike[one, other] = np.rint(np.divide(1 << 22, 64 + np.floor(np.divide(distances[other], 64 * count))))
     return _normed(alike)
 
 
 @kernel()
-def _sequences(written: Bytes, ends: Ints) -> Few:
-    """Return how often each sequence of two or three characters stands in each value."""
-    profiles = np.zeros((ends.size, BUCKETS), dtype=np.int16)
-    shift = 32 - BUCKETS_BITS
-    start = 0
-    for value in range(ends.size):
-        end = ends[value]
-        for at in range(start, end - 1):
-            pair = np.int64(written[at]) * 257 + written[at + 1]
-            profiles[value, ((pair * GOLDEN) & 0xFFFFFFFF) >> shift] += 1
-            if at + 2 < end:
-                triple = np.int64(written[at]) * 65_537 + np.int64(written[at + 1]) * 257 + written[at + 2] + 7
-                profiles[value, ((triple * GOLDEN) & 0xFFFFFFFF) >> shift] += 1
-        # The square root keeps one frequent sequence from being the whole profile.
-        scale = np.float32(SCALE / math.sqrt(2 * (end - start) - 3))
-        for bucket in range(BUCKETS):
-            profiles[value, bucket] = np.rint(np.sqrt(np.float32(profiles[value, bucket])) * scale)
-        start = end
-    return profiles
+def _shown(written: Bytes, start: int, end: int, shown: Bytes) -> tuple[int, int]:
+    """Copy a value, of a long one the two ends, with a blank before and behind; return its bytes then, and its length.
+
+    The length is that of the whole value in characters; all but the first byte of one begin with the bits 10.
+    """
+    chars = 0
+    for at in range(start, end):
+        chars += (written[at] & 0xC0) != 0x80
+    head = tail = end
+    if chars > 2 * EDGE_CHARS:
+        passed = 0
+        for at in range(start, end):
+            if (written[at] & 0xC0) != 0x80:
+                if passed == EDGE_CHARS:
+                    head = at
+                elif passed == chars - EDGE_CHARS:
+                    tail = at
+                passed += 1
+    shown[0] = BLANK
+    size = 1
+    for at in range(start, head):
+        shown[size] = written[at]
+        size += 1
+    for at in range(tail, end):
+        shown[size] = written[at]
+        size += 1
+    shown[size] = BLANK
+    return size + 1, chars
+
+
+@kernel()
+def _bucket(number: np.int64) -> np.int64:
+    return (number * GOLDEN & 0xFFFFFFFF) >> (32 - BUCKETS_BITS)
+
+
+@kernel()
+def _sequences(shown: Bytes, size: int, profile: Few) -> None:
+    """Write how often each sequence of two or three characters stands in a value."""
+    profile[:] = 0
+    one, two = np.int64(shown[0]), np.int64(shown[1])
+    for at in range(2, size):
+        three = np.int64(shown[at])
+        profile[_bucket(one * 257 + two)] += 1
+        profile[_bucket(one * 65_537 + two * 257 + three + 7)] += 1
+        one, two = two, three
+    profile[_bucket(one * 257 + two)] += 1
+    # The square root keeps one frequent sequence from being the whole profile.
+    scale = np.float32(SCALE / math.sqrt(2 * size - 3))
+    for bucket in range(BUCKETS):
+        profile[bucket] = np.rint(np.sqrt(np.float32(profile[bucket])) * scale)
 
 
 @kernel()
@@ -137,89 +169,106 @@ def _products(profiles: Few) -> Whole:
 
 
 @kernel()
-def _marks(written: Bytes, ends: Ints, lengths: Ints) -> Whole:
-    """Return the marks of each value: its length, digits, capitals, lines and so on."""
-    marks = np.empty((ends.size, MARKS))
-    kinds = np.empty(MARKS)
-    start = 0
-    for value in range(ends.size):
-        end = ends[value]
-        kinds[:] = 0
-        for at in range(start, end):
-            kinds[KIND_OF_BYTE[written[at]]] += 1
-        chars = float(end - start)
-        letters = kinds[OTHER] + kinds[UPPER] + kinds[DIGIT] + kinds[FOREIGN]
-        marks[value, 0] = math.log1p(lengths[value]) / 2
-        marks[value, 1] = 4 * kinds[DIGIT] / chars
-        marks[value, 2] = 4 * kinds[UPPER] / chars
-        marks[value, 3] = math.log1p(kinds[LINE])
-        marks[value, 4] = 4 * (kinds[MARK] + kinds[QUESTION]) / chars
-        marks[value, 5] = letters / (kinds[SPACE] + kinds[LINE]) / 5  # about the length of a word
-        marks[value, 6] = kinds[QUESTION] > 0
-        marks[value, 7] = kinds[FOREIGN] / chars
-        for mark in range(MARKS):
-            marks[value, mark] = np.rint(marks[value, mark] * MARKS_SCALE)
-        start = end
-    return marks
+def _marks(shown: Bytes, size: int, length: int, marks: Whole) -> None:
+    """Write the marks of a value: its length, digits, capitals, lines and so on."""
+    counts = 0
+    for at in range(size):
+        counts += ONE_OF_KIND[shown[at]]
+    space, line, digit = counts & KIND_MAX, counts >> KIND_BITS & KIND_MAX, counts >> 2 * KIND_BITS & KIND_MAX
+    upper, mark = counts >> 3 * KIND_BITS & KIND_MAX, counts >> 4 * KIND_BITS & KIND_MAX
+    questions = foreign = 0
+    for at in range(size):
+        questions += shown[at] == QUESTION
+        foreign += shown[at] >= 128
+    marks[0] = math.log1p(length) / 2
+    marks[1] = 4 * digit / size
+    marks[2] = 4 * upper / size
+    marks[3] = math.log1p(line)
+    marks[4] = 4 * mark / size
+    marks[5] = (size - space - line - mark) / (space + line) / 5  # about the length of a word
+    marks[6] = questions > 0
+    marks[7] = foreign / size
+    for number in range(MARKS):
+        marks[number] = np.rint(marks[number] * MARKS_SCALE)
 
 
-@kernel("f8[:,::1](u1[::1], i8[::1], i8[::1])")
-def alike_as_written(written: Bytes, sizes: Ints, lengths: Ints) -> Whole:
+@kernel("f8[:,::1](u1[::1], i8[::1])")
+def alike_as_written(written: Bytes, sizes: Ints) -> Whole:
     """Return how much any two values are alike by how they are written, with nothing on the diagonal.
 
     Args:
-        written: all values one behind the other in UTF-8, a blank before and behind each.
-        sizes: of the values in bytes, without the blanks.
-        lengths: of the values in characters, with what was left out of the middle of long ones.
+        written: all values one behind the other in UTF-8.
+        sizes: of the values in bytes.
     """
-    ends = np.cumsum(sizes + 2)
-    alike = _normed(_products(_sequences(written, ends)))
-    by_marks = alike_by_distance(_marks(written, ends, lengths), MARKS_FLOOR)
-    for one in range(alike.shape[0]):
-        for other in range(alike.shape[0]):
+    things = sizes.size
+    profiles = np.empty((things, BUCKETS), dtype=np.int16)
+    marks = np.empty((things, MARKS))
+    shown = np.empty(SHOWN_BYTES_MAX, dtype=np.uint8)
+    start = 0
+    for thing in range(things):
+        end = start + sizes[thing]
+        size, length = _shown(written, start, end, shown)
+        _sequences(shown, size, profiles[thing])
+        _marks(shown, size, length, marks[thing])
+        start = end
+    alike = _normed(_products(profiles))
+    by_marks = alike_by_distance(marks, MARKS_FLOOR)
+    for one in range(things):
+        for other in range(things):
             alike[one, other] += by_marks[one, other]
     return alike
 
 
-@kernel("UniTuple(i8, 3)(f8[:,::1])")
-def sums(matrix: Whole) -> tuple[int, int, int]:
-    """Return the sums of a matrix's entries, of their squares, and of its rows' sums squared."""
-    total = squares = by_row = 0
-    for one in range(matrix.shape[0]):
-        row = 0
-        for other in range(matrix.shape[1]):
-            entry = int(matrix[one, other])
-            row += entry
-            squares += entry * entry
-        total += row
-        by_row += row * row
-    return total, squares, by_row
+@kernel("UniTuple(i8, 4)(f8[:,::1], i8)")
+def sums(matrix: Whole, split: int) -> tuple[int, int, int, int]:
+    """Return the sums of a symmetric matrix: of its entries, their squares, its rows' sums squared, and of the deal.
+
+    In the deal each entry counts as often as the weights of its row and its column say: before `split` the number of
+    things from there on, from there on less the number of those before.
+    """
+    things = matrix.shape[0]
+    first, rest, squares = np.zeros(things), np.zeros(things), np.zeros(things)
+    for one in range(things):
+        part = first if one < split else rest
+        for other in range(things):
+            part[other] += matrix[one, other]
+            squares[other] += matrix[one, other] ** 2
+    by_row = dealt_so = 0
+    for other in range(things):
+        by_row += int(first[other] + rest[other]) ** 2
+        weight = things - split if other < split else -split
+        dealt_so += weight * ((things - split) * int(first[other]) - split * int(rest[other]))
+    return int(first.sum() + rest.sum()), int(squares.sum()), by_row, dealt_so
 
 
-@kernel("i8(f8[:,::1], f8[::1])")
-def dealt(matrix: Whole, hand: Whole) -> int:
-    """Return the sum of a matrix's entries, each times the weights of its row and its column."""
-    total = 0
-    for one in range(matrix.shape[0]):
-        row = 0
-        for other in range(matrix.shape[1]):
-            row += int(matrix[one, other]) * int(hand[other])
-        total += row * int(hand[one])
-    return total
+@kernel("f8[::1](f8[:,::1], f8[:,::1])")
+def dealt(matrix: Whole, hands: Whole) -> Whole:
+    """Return for each deal the sum of a matrix's entries, each times the weights of its row and its column."""
+    things = matrix.shape[0]
+    totals = np.zeros(len(hands))
+    drawn = np.empty(things)
+    for deal in range(len(hands)):
+        drawn[:] = 0
+        for one in range(things):
+            for other in range(things):
+                drawn[other] += matrix[one, other] * hands[deal, one]
+        for other in range(things):
+            totals[deal] += drawn[other] * hands[deal, other]
+    return totals
 
 
-@kernel("i8(u1[::1])")
-def repetitions_at_most(written: Bytes) -> int:
-    """Return a number that no word of an ASCII text stands more often in it; mostly that of the most frequent one."""
-    times = np.zeros(1 << WORDS_BITS, dtype=np.int64)
-    most = word = 0
-    for at in range(written.size + 1):
-        if at < written.size and IN_WORD[written[at]]:
-            word = ((word + written[at]) * GOLDEN) & 0xFFFFFFFF | 1  # never nothing
-        elif word:
-            # Two words may meet here; then both seem more frequent.
-            place = word >> (32 - WORDS_BITS)
-            times[place] += 1
-            most = max(most, times[place])
-            word = 0
-    return most
+@kernel("void(u1[::1], i8[:,::1], i8[::1], i8, i8[:,::1])")
+def sums_as_written(written: Bytes, sizes: Ints, chosen: Ints, split: int, told: Ints) -> None:
+    """Write for each chosen slot the `sums` of how alike its values are as written.
+
+    Args:
+        written: the values of all slots one behind the other in UTF-8.
+        sizes: of the values in bytes, a row for each slot.
+    """
+    starts = np.zeros(len(sizes) + 1, dtype=np.int64)
+    for slot in range(len(sizes)):
+        starts[slot + 1] = starts[slot] + sizes[slot].sum()
+    for place in range(chosen.size):
+        slot = chosen[place]
+        alike = alike_as_written(written[starts[slot] : starts[slot + 1]], sizes[slot])
+        told[place, 0], told[place, 1], told[place, 2], told[place, 3] = sums(alike, split)

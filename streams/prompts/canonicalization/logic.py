@@ -77,7 +77,7 @@ class Reading:
     raw: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one a prompt: frozen, it would take three times as long to make
 class Outcome:
     """A prompt as its template reads it (None for a step that placed none), and the events it set off."""
 

@@ -14,27 +14,25 @@ from streams.prompts.canonicalization.kernels import Whole, sums
 
 
 class Sums(NamedTuple):
-    """Of a symmetric matrix with nothing on its diagonal: the sums of its entries, squares, and rows' sums squared."""
+    """Of a symmetric matrix with nothing on its diagonal."""
 
     things: int
-    total: int
-    squares: int
-    by_row: int
+    total: int  # of its entries
+    squares: int  # of them
+    touching: int  # products of two entries that share one place
+    apart: int  # products of two entries that share no place
 
-    @property
-    def touching(self) -> int:
-        """Return the sum over the products of two entries that share one place."""
-        return self.by_row - self.squares
 
-    @property
-    def apart(self) -> int:
-        """Return the sum over the products of two entries that share no place."""
-        return self.total**2 - 2 * self.squares - 4 * self.touching
+def sums_from(things: int, total: int, squares: int, by_row: int) -> Sums:
+    """Return the sums of a matrix by those of its entries, of their squares, and of its rows' sums squared."""
+    touching = by_row - squares
+    return Sums(things, total, squares, touching, total**2 - 2 * squares - 4 * touching)
 
 
 def sums_of(matrix: Whole) -> Sums:
     """Return the sums of a matrix."""
-    return Sums(len(matrix), *sums(matrix))
+    total, squares, by_row, _ = sums(matrix, 0)
+    return sums_from(len(matrix), total, squares, by_row)
 
 
 def moments(alike: Sums, weights: Sums) -> tuple[int, int]:

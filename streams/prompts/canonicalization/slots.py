@@ -48,34 +48,36 @@ class Sketch:
 
     def add(self, value: str) -> None:
         self.seen += 1
-        if not value:
+        size = len(value)
+        if not size:
             self.empty += 1
-        digits = len(value).bit_length()
-        lengths, hashes = self.lengths, self.hashes
+        digits, lengths, hashes = size.bit_length(), self.lengths, self.hashes
         lengths[digits] = lengths.get(digits, 0) + 1
         mark = xxhash.xxh3_64_intdigest(value.encode("utf-8", "surrogatepass"))
-        self.changes += mark != self.newest
-        self.newest = mark
+        if mark != self.newest:
+            self.changes += 1
+            self.newest = mark
         if len(hashes) < KEPT_HASHES or mark < hashes[-1]:
             place = bisect_left(hashes, mark)
             if place == len(hashes) or hashes[place] != mark:
                 hashes.insert(place, mark)
                 del hashes[KEPT_HASHES:]
-        if len(value) <= TOP_CHARS_MAX:
+        if size <= TOP_CHARS_MAX:
             self._count(value)
 
     def _count(self, value: str) -> None:
         """Count by Space-Saving: a newcomer takes the place, and the count, of the least frequent."""
-        top = self.top
-        if value in top or len(top) < 2 * TOP_VALUES:
-            top[value] = top.get(value, 0) + 1
-            if value in self._rarest:
-                self._rarest.remove(value)
+        top, rarest = self.top, self._rarest
+        count = top.get(value, 0)
+        if count or len(top) < 2 * TOP_VALUES:
+            top[value] = count + 1
+            if value in rarest:
+                rarest.remove(value)
             return
-        if not self._rarest:
+        if not rarest:
             fewest = min(top.values())
-            self._rarest = sorted((known for known, count in top.items() if count == fewest), reverse=True)
-        top[value] = top.pop(self._rarest.pop()) + 1
+            rarest += sorted([known for known, count in top.items() if count == fewest], reverse=True)
+        top[value] = top.pop(rarest.pop()) + 1
 
     def distinct(self) -> int:
         """Return about how many different values were seen."""

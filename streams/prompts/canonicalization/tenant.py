@@ -55,7 +55,7 @@ class Tenant:
         state = self.clusters.get(cluster_id)
         if state is None:
             state = self.clusters[cluster_id] = ClusterState(cluster_id, born_at=self.clock)
-        self.touch(state)
+        self._touched[cluster_id] = state
         return state
 
     def touch(self, state: ClusterState) -> None:

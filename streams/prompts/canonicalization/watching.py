@@ -12,8 +12,18 @@ from schemas.events import EvolutionEvent, EvolutionType
 from schemas.prompts import Assignment
 from streams.prompts.canonicalization import versions
 from streams.prompts.canonicalization.announcements import announce
-from streams.prompts.canonicalization.cluster import CURRENT, EARLIER, STRANGE, ClusterState, Read, Sample, shortened
-from streams.prompts.canonicalization.drift import moved
+from streams.prompts.canonicalization.cluster import (
+    CURRENT,
+    EARLIER,
+    RECENT_MAX,
+    STRANGE,
+    ClusterState,
+    Read,
+    Sample,
+    shortened,
+)
+from streams.prompts.canonicalization.columns import Columns
+from streams.prompts.canonicalization.drift import BASE_VALUES_MIN, moved
 from streams.prompts.canonicalization.evolution import (
     AGAIN_MIN,
     AGREEING_MIN,
@@ -170,20 +180,26 @@ def _about_newest(tenant: Tenant, state: ClusterState) -> list[EvolutionEvent]:
         if tightened is not None and not is_worded_again(state.templates(), state.varied, tightened):
             texts = [sample.text for sample in state.samples()]
             return _new_version(tenant, state, tightened, texts, "refinement", "show that a part never varied")
-    recents = [sample for sample in state.recents() if sample.reading == CURRENT]
-    bases = list(state.bases())
-    if len(recents) >= AGREEING_MIN and len(bases) >= AGREEING_MIN:
-        newest, base = [sample.text for sample in recents], [sample.text for sample in bases]
-        for agreeing in sharing_new_words(current, bases, recents, state.sketches):
-            proposed = proposal(current, base, agreeing)
-            if proposed is None or not compare(current, proposed).wording or not adds_wording(current, proposed):
-                continue
-            if is_worded_again(state.templates(), state.varied, proposed):
-                continue
-            # That some of the newest hold one value of a slot is a burst of it; only all of them have fixed it.
-            if agreeing == newest[-len(agreeing) :] or proposed.slots >= current.slots:
-                return _new_version(tenant, state, proposed, agreeing, "wording", "share words that earlier ones lack")
-    found = moved(state)
+    newest = [sample for sample in state.recents() if sample.reading == CURRENT]
+    base = list(state.bases())
+    if len(newest) < AGREEING_MIN or len(base) < AGREEING_MIN:
+        return []
+    before = [values for sample in base if (values := sample.values(current)) is not None]
+    read = [(sample.text, values) for sample in newest if (values := sample.values(current)) is not None]
+    columns = Columns(list(zip(*before, *(values for _, values in read), strict=True)), len(before))
+    texts = [text for text, _ in read]
+    for agreeing in sharing_new_words(columns, texts, len(base), state.sketches):
+        proposed = proposal(current, [sample.text for sample in base], agreeing)
+        if proposed is None or not compare(current, proposed).wording or not adds_wording(current, proposed):
+            continue
+        if is_worded_again(state.templates(), state.varied, proposed):
+            continue
+        # That some of the newest hold one value of a slot is a burst of it; only all of them have fixed it.
+        if agreeing == [sample.text for sample in newest[-len(agreeing) :]] or proposed.slots >= current.slots:
+            return _new_version(tenant, state, proposed, agreeing, "wording", "share words that earlier ones lack")
+    if len(newest) < RECENT_MAX or len(base) < BASE_VALUES_MIN or len(before) + len(read) < len(base) + len(newest):
+        return []
+    found = moved(state, base, newest, columns)
     if found is None:
         return []
     event = announce(
