@@ -7,18 +7,15 @@ others lack is cut from them again; what stands beside a slot is given to the si
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 from streams.prompts.canonicalization.alignment import Alignment, align
 from streams.prompts.canonicalization.template import Template
 from streams.prompts.canonicalization.tidying import tidy
-from streams.prompts.canonicalization.tokens import Numbered, affordable, tokenize, without_strangers
+from streams.prompts.canonicalization.tokens import Numbered, Tokens, affordable, tokenize, without_strangers
 
 ANYTHING = Template(("", ""))
 NOTHING_SHARED = Alignment((), starts_with_run=False, ends_with_run=False)
 LACKED_SHARE_MAX = 0.1  # of the constants that a text of the template may lack; with more it is a stranger
-CACHED_TEXTS = 512  # of which the tokens are kept: a young cluster's texts are learnt from several times
-CACHED_CHARS_MAX = 2_000  # of such a text: about 40 KiB as tokens
 EDGE_TOKENS_MAX = 3  # of a constant that were taken for its own because the texts compared all had them
 
 
@@ -42,24 +39,19 @@ def _shared(values: Sequence[str]) -> Alignment | None:
     """Return what all values of a slot share, or None if it was no slot at all."""
     if not any(values):
         return None
-    return align(Numbered(affordable([tokenize(value) for value in values]))) if all(values) else NOTHING_SHARED
+    return align(Numbered(affordable(Tokens(values)))) if all(values) else NOTHING_SHARED
 
 
 def _shared_by_most(texts: Sequence[str]) -> Alignment:
     """Return what all texts but strangers share."""
-    chosen = affordable([_tokens_of(text) if len(text) <= CACHED_CHARS_MAX else tokenize(text) for text in texts])
+    chosen = affordable(Tokens(texts))
     numbered = Numbered(chosen)
     kept = without_strangers(numbered)
-    compared = [chosen[index] for index in kept]
-    if not all(compared):
+    compared = chosen if len(kept) == len(chosen.texts) else Tokens([chosen.texts[index] for index in kept])
+    if not all(compared.texts):
         return NOTHING_SHARED
     fewer = affordable(compared)
-    return align(numbered if fewer == chosen else Numbered(fewer))
-
-
-@lru_cache(maxsize=CACHED_TEXTS)
-def _tokens_of(text: str) -> list[str]:
-    return tokenize(text)
+    return align(numbered if fewer is chosen else Numbered(fewer))
 
 
 def _held_by_all(template: Template, texts: Sequence[str]) -> Template:
