@@ -27,12 +27,23 @@ def learn(texts: Sequence[str], known: Template | None = None) -> Template:
     different = sorted(set(texts), key=lambda text: (len(text), text))
     if len(different) == 1:
         return Template((different[0],))
-    columns = known.columns(different) if known is not None and known.slots else []
-    if columns and len(columns[0]) == len(different):
-        template = _with_shared(known or ANYTHING, [_shared(values) for values in columns])
+    columns = known.columns(different) if known is not None else []
+    if known is not None and _are_of_all(columns, different):
+        template = _with_shared(known, [_shared(values) for values in columns])
+        if template.constants == known.constants:
+            return tidy(template, columns, different)
     else:
         template = _with_shared(ANYTHING, [_shared_by_most(different)])
-    return tidy(_held_by_all(template, different), different)
+    columns = template.columns(different)
+    if template.slots and not _are_of_all(columns, different):
+        template = _held_by_all(template, different)
+        columns = template.columns(different)
+    return tidy(template, columns, different)
+
+
+def _are_of_all(columns: Sequence[Sequence[str]], texts: Sequence[str]) -> bool:
+    """Tell whether a template reads all texts, given what it read."""
+    return bool(columns) and len(columns[0]) == len(texts)
 
 
 def _shared(values: Sequence[str]) -> Alignment | None:
@@ -56,12 +67,10 @@ def _shared_by_most(texts: Sequence[str]) -> Alignment:
 
 def _held_by_all(template: Template, texts: Sequence[str]) -> Template:
     """Cut from the inner constants what some text of the template lacks: not all texts were compared."""
-    if not template.slots:
-        return template
     first, *inner, last = template.constants
     most = (1 - LACKED_SHARE_MAX) * sum(map(len, inner))
     for text in texts:
-        if Template((first, *inner, last)).parse(text) is not None:
+        if template.parse(text) is not None:
             continue
         held, at = [], len(first)
         for constant in inner:
@@ -71,7 +80,8 @@ def _held_by_all(template: Template, texts: Sequence[str]) -> Template:
                 at = text.find(part, at) + len(part)
         if sum(map(len, held)) >= most:
             inner = held
-    return Template((first, *inner, last))
+            template = Template((first, *inner, last))
+    return template
 
 
 def _parts(constant: str) -> Iterator[str]:

@@ -26,6 +26,7 @@ STRANGER_SHARE_MAX = 0.2  # of texts that may be left out; with more, the texts 
 STRANGER_LANDMARKS_MIN = 0.7  # share of the phrases most texts hold that a text must hold
 STRANGER_PHRASE = 4  # tokens
 _CLASSES = compiled.classes()
+_CODE = np.dtype("<u4")
 
 
 class Tokens:
@@ -34,7 +35,7 @@ class Tokens:
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
         self.joined = "".join(texts)
-        self.codes = np.frombuffer(self.joined.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        self.codes = np.frombuffer(self.joined.encode("utf-32-le", "surrogatepass"), dtype=_CODE)
         ends = np.array(list(accumulate(map(len, texts))), dtype=np.int64)
         # Where each token starts, and the last one ends; how many tokens there are up to the end of each text.
         self.starts, self.ends = compiled.cut(self.codes, ends, _CLASSES)
