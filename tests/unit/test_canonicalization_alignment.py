@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.prompts.canonicalization.alignment import LANDMARK_SIZES, SERIES_SIZES, align
-from streams.prompts.canonicalization.compiled import strips
+from streams.prompts.canonicalization.compiled import phrases, strips
 from streams.prompts.canonicalization.compiled.phrases import SIZE_MAX
-from streams.prompts.canonicalization.compiled.tokens import CLASSED
+from streams.prompts.canonicalization.compiled.tokens import CLASSED, WORD
 from streams.prompts.canonicalization.tokens import Numbered, Tokens, tokenize, without_strangers
 from tests import plain_alignment as plain
 from tests.canonical import dice
@@ -102,6 +102,14 @@ def test_runs_of_filled_templates_are_those_of_the_plain_search(seed: int) -> No
     strange = [*texts, " ".join(chance.choices(names, k=40))]
     tokens = [plain.TOKEN.findall(text) for text in strange]
     assert without_strangers(Numbered(Tokens(strange))) == plain.familiar(tokens)
+
+
+def test_of_equally_frequent_marks_the_one_that_texts_name_first_is_a_series() -> None:
+    """In `a b a b a`, of which all texts share the first word, that is the a, though the b comes first in the strip."""
+    words = np.array([0, 1, 0, 1, 0] * 2)
+    strip = np.array([[1, 6], [5, 10]])
+    kinds = np.full(2, WORD, dtype=np.uint8)
+    assert strips.series(words, kinds, phrases.shared(words, strip), strip, 1, 1).tolist() == [[2, 7], [4, 9]]
 
 
 @given(st.lists(DOCUMENTS, min_size=1, max_size=12))

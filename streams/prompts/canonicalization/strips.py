@@ -65,8 +65,9 @@ class Strip:
 
     @cached_property
     def length(self) -> float:
-        starts, ends = self.bounds.sum(axis=1).tolist()
-        return float((ends - starts) / self.bounds.shape[1])
+        """Return how long the strip is in a text, on average."""
+        starts, ends = self.bounds.tolist()
+        return float((sum(ends) - sum(starts)) / len(starts))
 
     def landmarks(self, size: int) -> list[list[int]]:
         """Return landmarks of a size that do not overlap, in order, each as its place in every text."""
@@ -87,10 +88,13 @@ class Strip:
         return self.words.words, self.words.kinds, self.words.phrases(self.bounds), self.bounds
 
     def _worth_min(self, size: int) -> int | None:
-        """Return from what evidence on, in halves of a word's, a phrase that all texts hold is more than chance."""
+        """Return from what evidence on, in halves of a word's, a phrase that all texts hold is more than chance.
+
+        None if no phrase of this size is, or if there are none.
+        """
         different, length = self.different, self.length
-        if not is_evident(BITS_OF_WORD * size, different, length):
-            return None  # even if all its words are worth most
+        if size >= len(self.words.phrases(self.bounds)) or not is_evident(BITS_OF_WORD * size, different, length):
+            return None
         worths = range(1, 2 * size + 1)
         return next(worth for worth in worths if is_evident(worth * BITS_OF_WORD / 2, different, length))
 

@@ -106,7 +106,8 @@ def _number(words: Ints, strip: Ints, size: int, shorter: Ints, seen: Ints, numb
 def shared(words: Ints, strip: Ints) -> Ints:
     """Return for each size and place of a strip the phrase that begins there, NONE if it is not one all texts hold.
 
-    A phrase is known by where it first stands in the strip of the first text.
+    A phrase is known by where it first stands in the strip of the first text. There are rows for the sizes of which
+    there are such phrases, and for none and one.
     """
     numbers = np.full((SIZE_MAX + 1, words.size), NONE, dtype=np.int64)
     firsts, seen = np.full(words.size, NONE, dtype=np.int64), np.full(words.size, NONE, dtype=np.int64)
@@ -122,11 +123,13 @@ def shared(words: Ints, strip: Ints) -> Ints:
         for at in range(strip[START, text], strip[END, text]):
             if seen[words[at]] == texts - 1:
                 numbers[1, at] = firsts[words[at]]
-    for size in range(2, SIZE_MAX + 1):
+    longest = 1
+    while longest < SIZE_MAX:
         seen[:] = NONE
-        if not _number(words, strip, size, numbers[size - 1], seen, numbers[size]):
+        if not _number(words, strip, longest + 1, numbers[longest], seen, numbers[longest + 1]):
             break
-    return numbers
+        longest += 1
+    return numbers[: longest + 1]
 
 
 @kernel(_INTS(_INTS, _INTS, types.int64, types.float64, types.float64))
