@@ -48,6 +48,7 @@ def test_every_character_is_of_the_class_the_pattern_says() -> None:
 
 
 @given(st.lists(TEXT, min_size=1, max_size=5))
+@example([" ".join("a" * length for length in range(1, 200))])  # some meet in the table, each the beginning of another
 def test_tokens_have_one_number_if_they_are_alike(texts: list[str]) -> None:
     words = [word for text in texts for word in plain.TOKEN.findall(text)]
     known = list(dict.fromkeys(words))
@@ -110,6 +111,16 @@ def test_of_equally_frequent_marks_the_one_that_texts_name_first_is_a_series() -
     strip = np.array([[1, 6], [5, 10]])
     kinds = np.full(2, WORD, dtype=np.uint8)
     assert strips.series(words, kinds, phrases.shared(words, strip), strip, 1, 1).tolist() == [[2, 7], [4, 9]]
+
+
+def test_a_phrase_with_a_word_twice_is_no_series() -> None:
+    words = np.array([0, 1, 1, 2, 1, 1, 3] * 2)
+    strip = np.array([[0, 7], [7, 14]])
+    kinds = np.full(4, WORD, dtype=np.uint8)
+    assert strips.series(words, kinds, phrases.shared(words, strip), strip, 2, 1).tolist() == []
+    assert strips.series(words, kinds, phrases.shared(words, strip), strip, 1, 1).tolist() == [
+        [1, 8], [2, 9], [4, 11], [5, 12]
+    ]  # fmt: skip
 
 
 @given(st.lists(DOCUMENTS, min_size=1, max_size=12))
