@@ -18,22 +18,18 @@ Rules
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
-from operator import eq, sub
 
-from streams.prompts.canonicalization.strips import Place, Strip, Words, is_evident
+import numpy as np
+
+from streams.compiler import Ints
+from streams.prompts.canonicalization.strips import Strip, Words, is_evident
 from streams.prompts.canonicalization.tokens import Numbered
 
-GRAM_SIZES = (4, 2, 1)  # lengths of landmarks, surest first
+LANDMARK_SIZES = (4, 2, 1)  # lengths of landmarks, surest first
 SERIES_SIZES = (3, 2, 1)  # lengths of phrases that stand equally often in every text: the marks of a list
-LEVELS = len(GRAM_SIZES) + len(SERIES_SIZES)
-SERIES_TEXTS_MIN = 8  # different texts from which an equal number of repetitions is no accident
+LEVELS = len(LANDMARK_SIZES) + len(SERIES_SIZES)
 NEAR_TOKENS = 20  # beside a run, by which texts are told apart there
-UNIQUE_SHARE_MIN = 0.7  # of texts in which a landmark stands once; in the others a slot value quotes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +41,35 @@ class Alignment:
     ends_with_run: bool
 
 
+Place = list[int]  # one position a text
 Run = tuple[Place, int]  # where it begins in each text, and its length
-Known = dict[int, int]  # where phrases stand in a text: their first places, or their last ones
 
 
 def align(numbered: Numbered) -> Alignment:
     """Return the runs all texts share."""
-    if not numbered.words:
+    if not numbered.words.size:
         return Alignment((), starts_with_run=False, ends_with_run=False)
     words = Words(numbered)
+    first, last = words.bounds.tolist()
     runs = _joined(_place(words))
-    starts = bool(runs) and runs[0][0] == numbered.starts
-    ends = bool(runs) and [at + runs[-1][1] for at in runs[-1][0]] == numbered.ends
+    starts = bool(runs) and runs[0][0] == first
+    ends = bool(runs) and _behind(runs[-1]) == last
     runs = _without_accidents(runs, words, starts=starts, ends=ends)
-    shown = ("".join(numbered.words[place[0] : place[0] + length]) for place, length in runs)
+    shown = (numbered.shown(place[0], place[0] + length) for place, length in runs)
     return Alignment(tuple(shown), starts, ends)
+
+
+def _behind(run: Run) -> Place:
+    """Return where a run ends in each text."""
+    place, length = run
+    return [at + length for at in place]
 
 
 def _joined(runs: list[Run]) -> list[Run]:
     """Put runs in order and join those that touch in all texts."""
     joined: list[Run] = []
     for place, length in sorted(runs):
-        if joined and [at + joined[-1][1] for at in joined[-1][0]] == place:
+        if joined and _behind(joined[-1]) == place:
             joined[-1] = (joined[-1][0], joined[-1][1] + length)
         else:
             joined.append((place, length))
@@ -76,22 +79,19 @@ def _joined(runs: list[Run]) -> list[Run]:
 def _without_accidents(runs: list[Run], words: Words, *, starts: bool, ends: bool) -> list[Run]:
     """Drop runs for which what lies beside them gives too little evidence: few documents, met in many prompts."""
     kept = list(runs)
-    numbered = words.numbered
-    texts = len(numbered.ends)
+    first, last = words.bounds.tolist()
     number = int(starts)
     while number < len(kept) - int(ends):
         place, length = kept[number]
-        before = [at + kept[number - 1][1] for at in kept[number - 1][0]] if number else None
-        after = kept[number + 1][0] if number + 1 < len(kept) else None
-        lefts = before or numbered.starts
-        rights = after or numbered.ends
+        lefts = _behind(kept[number - 1]) if number else first
+        rights = kept[number + 1][0] if number + 1 < len(kept) else last
         bits = words.bits(place[0], length)
-        beside = (sum(rights) - sum(lefts) - length * texts) / texts
+        beside = (sum(rights) - sum(lefts) - length * len(first)) / len(first)
         if bits and not is_evident(bits, 2, beside):
             different = {
                 (
-                    numbered.stretch(max(left, at - NEAR_TOKENS), at),
-                    numbered.stretch(at + length, min(right, at + length + NEAR_TOKENS)),
+                    words.stretch(max(left, at - NEAR_TOKENS), at),
+                    words.stretch(at + length, min(right, at + length + NEAR_TOKENS)),
                 )
                 for left, at, right in zip(lefts, place, rights, strict=True)
             }
@@ -105,197 +105,42 @@ def _without_accidents(runs: list[Run], words: Words, *, starts: bool, ends: boo
 
 def _place(words: Words) -> list[Run]:
     """Return the runs of all shared tokens, in no order; runs may touch."""
-    numbered = words.numbered
     placed: list[Run] = []
-    work = [(Strip(words, numbered.starts, numbered.ends), 0)]
-    if len(numbered.ends) == 1:
-        return [([0], len(numbered.words))]
+    work = [(words.bounds, 0)]
     while work:
-        strip, level = work.pop()
-        if _is_empty(strip):
+        bounds, level = work.pop()
+        inner = _strip_edges(words, bounds, placed)
+        if inner is None:
             continue
-        strip = _strip_edges(strip, placed)
-        if _is_empty(strip) or not strip.shares_words():
+        strip = Strip(words, inner)
+        if not strip.different:
             continue
         while level < LEVELS:
-            size = (GRAM_SIZES + SERIES_SIZES)[level]
-            find = _landmarks if level < len(GRAM_SIZES) else _series
-            landmarks = find(strip, size) if strip.may_hold(size) else []
-            if landmarks:
-                at = strip.starts
-                for landmark in landmarks:
-                    placed.append((landmark, size))
-                    work.append((Strip(words, at, landmark), level))
-                    at = [position + size for position in landmark]
-                work.append((Strip(words, at, strip.ends), level))
+            size = (LANDMARK_SIZES + SERIES_SIZES)[level]
+            found = strip.landmarks(size) if level < len(LANDMARK_SIZES) else strip.series(size)
+            if found:
+                placed += [(place, size) for place in found]
+                work += [(between, level) for between in _between(inner, found, size)]
                 break
             level += 1
     return placed
 
 
-def _is_empty(strip: Strip) -> bool:
-    """Tell whether some text has nothing left."""
-    return any(map(eq, strip.starts, strip.ends))
-
-
-def _strip_edges(strip: Strip, placed: list[Run]) -> Strip:
-    """Take the tokens all texts share at both ends of a strip."""
-    words = strip.words.numbered.phrases(1)
-    starts, ends = strip.starts, strip.ends
-    head = min(map(sub, ends, starts))
-    for at in starts[1:]:
-        head = _alike(words, starts[0], at, head)
-        if not head:
-            break
+def _strip_edges(words: Words, bounds: Ints, placed: list[Run]) -> Ints | None:
+    """Take the tokens all texts share at both ends of a strip; return what is left, None if it is nothing of some."""
+    head, tail, left = words.edges(bounds)
+    if not head and not tail:
+        return bounds if left else None
+    starts, ends = bounds
     if head:
-        placed.append((starts, head))
-        starts = [start + head for start in starts]
-    tail = min(map(sub, ends, starts))
-    for at in ends[1:]:
-        tail = _alike_before(words, ends[0], at, tail)
-        if not tail:
-            break
+        placed.append((starts.tolist(), head))
     if tail:
-        ends = [end - tail for end in ends]
-        placed.append((ends, tail))
-    return Strip(strip.words, starts, ends)
+        placed.append(((ends - tail).tolist(), tail))
+    return np.array((starts + head, ends - tail)) if left else None
 
 
-def _alike(words: list[int], one: int, other: int, most: int) -> int:
-    """Return how many words behind two places are the same."""
-    if most and words[one] != words[other]:
-        return 0
-    low, high = 0, most + 1
-    probe = most  # all of them, more often than not
-    while high - low > 1:
-        if words[one + low : one + probe] == words[other + low : other + probe]:
-            low = probe
-        else:
-            high = probe
-        probe = (low + high) // 2
-    return low
-
-
-def _alike_before(words: list[int], one: int, other: int, most: int) -> int:
-    """Return how many words before two places are the same."""
-    if most and words[one - 1] != words[other - 1]:
-        return 0
-    low, high = 0, most + 1
-    probe = most
-    while high - low > 1:
-        if words[one - probe : one - low] == words[other - probe : other - low]:
-            low = probe
-        else:
-            high = probe
-        probe = (low + high) // 2
-    return low
-
-
-def _landmarks(strip: Strip, size: int) -> list[Place]:
-    """Return non-overlapping landmarks of a strip in order, each as its place in every text."""
-    held = strip.phrases(size)
-    shared = set(held[0])
-    for grams in held[1:]:
-        shared = shared.intersection(grams)
-        if not shared:
-            return []
-    first, last = _first_and_last(held[0], strip.starts[0])
-    shared = {gram for gram in shared if strip.is_evident(last[gram], size)}
-    if not shared:
-        return []
-    known = [(first, last), *map(_first_and_last, held[1:], strip.starts[1:])]
-    again = Counter(gram for first, last in known if first is not last for gram in shared if first[gram] != last[gram])
-    need = max(2, math.ceil(UNIQUE_SHARE_MIN * len(held)))
-    clear = shared.difference(again)
-    candidates = clear or {gram for gram in shared if len(held) - again[gram] >= need}
-    return _ordered(candidates, known, strip, size) if candidates else []
-
-
-def _first_and_last(grams: list[int], start: int) -> tuple[Known, Known]:
-    """Return where the phrases of a text stand first and last; the same, if none stands there twice."""
-    last = dict(zip(grams, range(start, start + len(grams)), strict=True))
-    if len(last) == len(grams):
-        return last, last
-    return dict(zip(reversed(grams), range(start + len(grams) - 1, start - 1, -1), strict=True)), last
-
-
-def _series(strip: Strip, size: int) -> list[Place]:
-    """Return all places of a phrase that every text repeats equally often: `- a, - b, - c` holds a series of dashes."""
-    if len(strip.starts) < SERIES_TEXTS_MIN or strip.different < SERIES_TEXTS_MIN:
-        return []
-    numbered = strip.words.numbered
-    start, end = strip.starts[0], strip.ends[0]
-    phrases = numbered.phrases(size)
-    shared: set[tuple[int, int]] = set()
-    for gram, times in Counter(phrases[start : max(start, end - size + 1)]).items():
-        if times > 1:
-            at = phrases.index(gram, start)
-            if strip.is_evident(at, size) and len(set(numbered.words[at : at + size])) == size:
-                shared.add((gram, times))
-    for grams in strip.phrases(size)[1:] if shared else ():
-        shared = {(gram, times) for gram, times in shared if grams.count(gram) == times}
-        if not shared:
-            break
-    if not shared:
-        return []
-    gram = min(shared, key=lambda item: (-item[1], item[0]))[0]
-    places = [[at for at in range(start, end - size + 1) if phrases[at] == gram] for start, end in strip.ranges]
-    return [list(place) for place in zip(*places, strict=True)]
-
-
-def _ordered(candidates: set[int], known: list[tuple[Known, Known]], strip: Strip, size: int) -> list[Place]:
-    """Keep the candidates that stand in one order in all texts."""
-    # The text in which most candidates stand once leads; ties go to the earlier text.
-    first, last = max(known, key=lambda places: len(_once(candidates, *places)))
-    ordered = sorted(_once(candidates, first, last), key=first.__getitem__)
-    support: Counter[int] = Counter()
-    for first, last in known:
-        here = list(_once(ordered, first, last))
-        places = [first[gram] for gram in here]
-        support.update(here if places == sorted(places) else (here[index] for index in _rising(places)))
-    landmarks: list[Place] = []
-    at = strip.starts
-    phrases = strip.words.numbered.phrases(size)
-    for gram in ordered:
-        if support[gram] >= UNIQUE_SHARE_MIN * len(known) and known[0][1][gram] >= at[0]:
-            place = _place_of(gram, known, phrases, at)
-            if place is not None:
-                landmarks.append(place)
-                at = [position + size for position in place]
-    return landmarks
-
-
-def _once(grams: Collection[int], first: Known, last: Known) -> Collection[int]:
-    """Return those phrases that stand once in a text."""
-    return grams if first is last else [gram for gram in grams if first[gram] == last[gram]]
-
-
-def _place_of(gram: int, known: list[tuple[Known, Known]], phrases: list[int], at: list[int]) -> Place | None:
-    """Return where a phrase first stands behind `at` in every text, or None."""
-    place = []
-    for (first, last), start in zip(known, at, strict=True):
-        if last[gram] < start:
-            return None
-        place.append(first[gram] if first[gram] >= start else phrases.index(gram, start, last[gram] + 1))
-    return place
-
-
-def _rising(values: list[int]) -> list[int]:
-    """Return the indices of a longest increasing subsequence."""
-    tails: list[int] = []
-    indices: list[int] = []
-    back: list[int] = []
-    for index, value in enumerate(values):
-        at = bisect_left(tails, value)
-        back.append(indices[at - 1] if at else -1)
-        if at == len(tails):
-            tails.append(value)
-            indices.append(index)
-        else:
-            tails[at], indices[at] = value, index
-    chain = []
-    index = indices[-1] if indices else -1
-    while index >= 0:
-        chain.append(index)
-        index = back[index]
-    return chain[::-1]
+def _between(bounds: Ints, found: list[Place], size: int) -> list[Ints]:
+    """Return the strips between landmarks."""
+    starts, ends = bounds.tolist()
+    behind = [[at + size for at in place] for place in found]
+    return [np.array(strip) for strip in zip([starts, *behind], [*found, ends], strict=True)]

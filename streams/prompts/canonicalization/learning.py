@@ -7,18 +7,15 @@ others lack is cut from them again; what stands beside a slot is given to the si
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 from streams.prompts.canonicalization.alignment import Alignment, align
 from streams.prompts.canonicalization.template import Template
 from streams.prompts.canonicalization.tidying import tidy
-from streams.prompts.canonicalization.tokens import Numbered, affordable, tokenize, without_strangers
+from streams.prompts.canonicalization.tokens import Numbered, Tokens, affordable, tokenize, without_strangers
 
 ANYTHING = Template(("", ""))
 NOTHING_SHARED = Alignment((), starts_with_run=False, ends_with_run=False)
 LACKED_SHARE_MAX = 0.1  # of the constants that a text of the template may lack; with more it is a stranger
-CACHED_TEXTS = 512  # of which the tokens are kept: a young cluster's texts are learnt from several times
-CACHED_CHARS_MAX = 2_000  # of such a text: about 40 KiB as tokens
 EDGE_TOKENS_MAX = 3  # of a constant that were taken for its own because the texts compared all had them
 
 
@@ -30,46 +27,50 @@ def learn(texts: Sequence[str], known: Template | None = None) -> Template:
     different = sorted(set(texts), key=lambda text: (len(text), text))
     if len(different) == 1:
         return Template((different[0],))
-    columns = known.columns(different) if known is not None and known.slots else []
-    if columns and len(columns[0]) == len(different):
-        template = _with_shared(known or ANYTHING, [_shared(values) for values in columns])
+    columns = known.columns(different) if known is not None else []
+    if known is not None and _are_of_all(columns, different):
+        template = _with_shared(known, [_shared(values) for values in columns])
+        if template.constants == known.constants:
+            return tidy(template, columns, different)
     else:
         template = _with_shared(ANYTHING, [_shared_by_most(different)])
-    return tidy(_held_by_all(template, different), different)
+    columns = template.columns(different)
+    if template.slots and not _are_of_all(columns, different):
+        template = _held_by_all(template, different)
+        columns = template.columns(different)
+    return tidy(template, columns, different)
+
+
+def _are_of_all(columns: Sequence[Sequence[str]], texts: Sequence[str]) -> bool:
+    """Tell whether a template reads all texts, given what it read."""
+    return bool(columns) and len(columns[0]) == len(texts)
 
 
 def _shared(values: Sequence[str]) -> Alignment | None:
     """Return what all values of a slot share, or None if it was no slot at all."""
     if not any(values):
         return None
-    return align(Numbered(affordable([tokenize(value) for value in values]))) if all(values) else NOTHING_SHARED
+    return align(Numbered(affordable(Tokens(values)))) if all(values) else NOTHING_SHARED
 
 
 def _shared_by_most(texts: Sequence[str]) -> Alignment:
     """Return what all texts but strangers share."""
-    chosen = affordable([_tokens_of(text) if len(text) <= CACHED_CHARS_MAX else tokenize(text) for text in texts])
+    chosen = affordable(Tokens(texts))
     numbered = Numbered(chosen)
     kept = without_strangers(numbered)
-    compared = [chosen[index] for index in kept]
-    if not all(compared):
+    compared = chosen if len(kept) == len(chosen.texts) else Tokens([chosen.texts[index] for index in kept])
+    if not all(compared.texts):
         return NOTHING_SHARED
     fewer = affordable(compared)
-    return align(numbered if fewer == chosen else Numbered(fewer))
-
-
-@lru_cache(maxsize=CACHED_TEXTS)
-def _tokens_of(text: str) -> list[str]:
-    return tokenize(text)
+    return align(numbered if fewer is chosen else Numbered(fewer))
 
 
 def _held_by_all(template: Template, texts: Sequence[str]) -> Template:
     """Cut from the inner constants what some text of the template lacks: not all texts were compared."""
-    if not template.slots:
-        return template
     first, *inner, last = template.constants
     most = (1 - LACKED_SHARE_MAX) * sum(map(len, inner))
     for text in texts:
-        if Template((first, *inner, last)).parse(text) is not None:
+        if template.parse(text) is not None:
             continue
         held, at = [], len(first)
         for constant in inner:
@@ -79,7 +80,8 @@ def _held_by_all(template: Template, texts: Sequence[str]) -> Template:
                 at = text.find(part, at) + len(part)
         if sum(map(len, held)) >= most:
             inner = held
-    return Template((first, *inner, last))
+            template = Template((first, *inner, last))
+    return template
 
 
 def _parts(constant: str) -> Iterator[str]:

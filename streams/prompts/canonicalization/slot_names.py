@@ -23,15 +23,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.events import SlotType
+from streams.prompts.canonicalization.compiled.tokens import UNSPACED_SCRIPTS
 from streams.prompts.canonicalization.slot_types import type_of
 from streams.prompts.canonicalization.template import Template, literals
-from streams.prompts.canonicalization.tokens import UNSPACED
 
 NAME_CHARS_MAX = 40
 NAME_WORDS_MAX = 3
 UNSPACED_LABEL_CHARS_MAX = 6  # of a script without spaces that are taken for one name
 UNSPACED_CHARS_MAX = 8  # of the last word of more than that
-UNSPACED_WORD = re.compile(f"[{UNSPACED}]")
+UNSPACED_WORD = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in UNSPACED_SCRIPTS) + "]")
 CONTEXT_CHARS = 400  # beside a slot that are looked at
 TURN_CHARS_MAX = 30  # of a turn of phrase, and more
 

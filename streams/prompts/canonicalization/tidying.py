@@ -44,10 +44,18 @@ _first = itemgetter(0)
 WORD_BEFORE = re.compile(r"[^\W_][\w'’-]*$")
 
 
-def tidy(template: Template, texts: Sequence[str]) -> Template:
-    """Give each mark beside a slot to the side it belongs to."""
-    template = _without_bare_marks(template)
-    columns = template.columns(texts)
+def tidy(template: Template, columns: Sequence[Sequence[str]], texts: Sequence[str]) -> Template:
+    """Give each mark beside a slot to the side it belongs to.
+
+    Args:
+        template: as it was learnt.
+        columns: what it reads in the texts, for each slot.
+        texts: it was learnt from.
+    """
+    spaced = _without_bare_marks(template)
+    if spaced.slots < template.slots:
+        columns = spaced.columns(texts)
+    template = spaced
     if not columns:
         return template
     constants = list(template.constants)
@@ -155,6 +163,8 @@ def _are_sentences(values: Sequence[str]) -> bool:
 
 def _has_words(value: str) -> bool:
     start = value[:SENTENCE_START_CHARS]
+    if sum(part[0].isalnum() for part in start.split()) >= SENTENCE_WORDS_MIN:
+        return True  # as mostly: behind white space a word begins
     looked_at = (value,) if LEFT_OUT_BEGIN in start else (start, value)
     return any(sum(map(str.isalnum, map(_first, tokenize(part)))) >= SENTENCE_WORDS_MIN for part in looked_at)
 
