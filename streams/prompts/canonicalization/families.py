@@ -47,10 +47,10 @@ class Family:
 
 
 @lru_cache(maxsize=64)
-def word_pairs(template: Template) -> frozenset[int]:
+def word_pairs(constants: tuple[str, ...]) -> frozenset[int]:
     """Return the hashed pairs of neighbouring words of a template's constants."""
     pairs: dict[int, None] = {}
-    for constant in template.constants:
+    for constant in constants:
         words = [token.lower() for token in tokenize(constant) if token[0].isalnum()]
         for first, second in pairwise(words):
             pairs[xxhash.xxh3_64_intdigest(f"{first} {second}".encode("utf-8", "surrogatepass"))] = None
@@ -71,7 +71,7 @@ class Resemblances:
     def put(self, cluster_id: str, template: Template) -> None:
         self.remove(cluster_id)
         self._asked.clear()
-        pairs = word_pairs(template)
+        pairs = word_pairs(template.constants)
         self.pairs[cluster_id] = pairs
         for pair in pairs:
             self.holders.setdefault(pair, set()).add(cluster_id)
@@ -96,7 +96,7 @@ class Resemblances:
         return self._asked[asked]
 
     def _nearest(self, template: Template, without: str) -> list[tuple[str, float]]:
-        pairs = word_pairs(template)
+        pairs = word_pairs(template.constants)
         # What stands in many templates tells none of them.
         telling = (held for pair in pairs if len(held := self.holders.get(pair, NONE)) <= 4 * CANDIDATES_MAX)
         votes = Counter(chain.from_iterable(telling))
@@ -107,7 +107,7 @@ class Resemblances:
 
     def between(self, template: Template, cluster_id: str) -> float:
         """Return the resemblance of a template to a cluster's."""
-        pairs = word_pairs(template)
+        pairs = word_pairs(template.constants)
         return self._resemblance(pairs, self._weight(pairs), cluster_id)
 
     def _resemblance(self, pairs: frozenset[int], weight: int, cluster_id: str) -> float:

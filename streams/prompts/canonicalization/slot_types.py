@@ -46,8 +46,7 @@ def type_of(values: Sequence[str]) -> tuple[SlotType, dict[str, Any], float]:
         return SlotType.TEXT_SHORT, {}, 0.0
     stripped = [value.strip() for value in values]
     for kind, pattern in FITS:
-        share = share_of(stripped, lambda value, pattern=pattern: pattern.fullmatch(value) is not None)  # type: ignore[misc]
-        if share >= TYPE_SHARE_MIN:
+        if (share := share_of(stripped, pattern.fullmatch)) >= TYPE_SHARE_MIN:
             return kind, {}, share
     if (share := share_of(stripped, lambda value: value.lower() in LANGUAGE_NAMES)) >= TYPE_SHARE_MIN:
         return SlotType.LANGUAGE, {}, share
@@ -65,7 +64,7 @@ def type_of(values: Sequence[str]) -> tuple[SlotType, dict[str, Any], float]:
     if languages and (share := sum(languages.values()) / len(tried)) >= MAJORITY_CODE:
         most = max(sorted(languages), key=lambda language: languages[language])
         return SlotType.CODE, {"language": most} if most != "unknown" else {}, share
-    if (share := share_of(stripped, lambda value: NAME_LIKE.fullmatch(value) is not None)) >= TYPE_SHARE_MIN:
+    if (share := share_of(stripped, NAME_LIKE.fullmatch)) >= TYPE_SHARE_MIN:
         return SlotType.NAME, {}, share
     median = sorted(map(len, stripped))[len(stripped) // 2]
     return (SlotType.TEXT_SHORT if median <= SHORT_CHARS_MAX else SlotType.TEXT_LONG), {}, 1.0
@@ -93,7 +92,7 @@ def code_language(value: str) -> str | None:
     return best if scores[best] >= 2 or (scores[best] == 1 and ("\n" in value or best == "sql")) else None
 
 
-def share_of(values: Sequence[str], fits: Callable[[str], bool]) -> float:
+def share_of(values: Sequence[str], fits: Callable[[str], object]) -> float:
     """Return the share of values that fit, or 0 as soon as too many do not for it to matter."""
     misfits_max = (1 - TYPE_SHARE_MIN) * len(values) + 1e-9
     misfits = 0
