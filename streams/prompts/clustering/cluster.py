@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from schemas.prompts import Moderation, Prompt
 from streams.prompts.clustering.compiled import vectors
+from streams.prompts.clustering.index import Index
 from streams.prompts.clustering.shingles import EMPTY, Shingles
 from streams.prompts.clustering.sketch import Sketch, sketches
 
@@ -34,6 +35,7 @@ class Kept:
     sequence: int = 0
     home: int | None = None
     row_table: str | None = None
+    index: Index | None = None  # derived: the one it stands in
     _sketch: Sketch | None = None  # one restored from its row has none until it is asked for
 
     @property
@@ -73,8 +75,7 @@ class Cluster:
     signature: Shingles = EMPTY
     anchors: int = 0
     retired: bool = False
-    pooled: bool = False  # derived: its sample can found other clusters
-    claimable: bool = False  # derived: no longer pooled, yet any cluster may claim its sample
+    index: Index | None = None  # derived: the one in which its sample stands
     due: bool = False  # derived: its repair is
     kept: dict[int, Kept] = field(default_factory=dict)
     kept_chars: int = 0  # derived

@@ -64,15 +64,16 @@ class State:
         self.changed_kept.add(kept.number)
         insort(self.waiting, kept.number)
         self.waiting_chars += len(kept.prompt.text)
-        self._pool_in(kept)
+        self._stand(kept, self.pool)
 
     def stop_waiting(self, kept: Kept) -> None:
+        """Let a prompt wait no longer; in its index it stands until it has another place."""
         del self.waiting[bisect_left(self.waiting, kept.number)]
         self.waiting_chars -= len(kept.prompt.text)
-        self._pool_out(kept)
 
     def forget(self, kept: Kept) -> None:
         """Drop a kept prompt that neither waits nor has a home."""
+        self._stand(kept, None)
         del self.kept[kept.number]
         self.changed_kept.discard(kept.number)
         if kept.row_table is not None:
@@ -86,15 +87,14 @@ class State:
         cluster.kept[kept.number] = kept
         cluster.kept_chars += len(kept.prompt.text)
         self.member_chars += len(kept.prompt.text)
-        self._index_in(cluster, kept)
+        self._stand(kept, cluster.index)
 
     def drop_member(self, cluster: Cluster, kept: Kept) -> None:
-        """Take a prompt out of a cluster's sample."""
+        """Take a prompt out of a cluster's sample; in its index it stands until it has another place."""
         del cluster.kept[kept.number]
         cluster.kept_chars -= len(kept.prompt.text)
         self.member_chars -= len(kept.prompt.text)
         kept.home = None
-        self._index_out(cluster, kept)
 
     def readmit(self, kept: Kept) -> None:
         """Take a kept prompt back from its row."""
@@ -106,7 +106,7 @@ class State:
         cluster.kept[kept.number] = kept
         cluster.kept_chars += len(kept.prompt.text)
         self.member_chars += len(kept.prompt.text)
-        self._index_in(cluster, kept)
+        self._stand(kept, cluster.index)
 
     def forget_changes(self) -> None:
         """Regard every row as written."""
@@ -126,7 +126,7 @@ class State:
             check_at=FIRST_CHECK,
             size=0,
             centroid=np.zeros(self.dimension),
-            pooled=True,
+            index=self.pool,
         )
         self.next_ordinal += 1
         self.install(cluster)
@@ -248,33 +248,24 @@ class State:
 
         Constants that stand only amid prompts may be a popular value, which the slots of many templates hold.
         """
-        young = cluster.size < self.policy.tentative_below
-        pooled = young and not cluster.retired
-        claimable = not young and not cluster.anchors and not cluster.retired
-        if (pooled, claimable) == (cluster.pooled, cluster.claimable):
+        index: Index | None = None
+        if not cluster.retired and cluster.size < self.policy.tentative_below:
+            index = self.pool
+        elif not cluster.retired and not cluster.anchors:
+            index = self.claimable
+        if index is cluster.index:
             return
+        cluster.index = index
         for kept in cluster.sample():
-            self._index_out(cluster, kept)
-        cluster.pooled, cluster.claimable = pooled, claimable
-        for kept in cluster.sample():
-            self._index_in(cluster, kept)
+            self._stand(kept, index)
 
-    def _index_in(self, cluster: Cluster, kept: Kept) -> None:
-        if cluster.pooled:
-            self._pool_in(kept)
-        elif cluster.claimable:
-            self.claimable.insert(kept.shingles, kept.number)
-
-    def _index_out(self, cluster: Cluster, kept: Kept) -> None:
-        if cluster.pooled:
-            self._pool_out(kept)
-        elif cluster.claimable:
-            self.claimable.take_out(kept.shingles, kept.number)
-
-    def _pool_in(self, kept: Kept) -> None:
-        self.pool.insert(kept.shingles, kept.number)
-        self.evidence.resize(1)
-
-    def _pool_out(self, kept: Kept) -> None:
-        self.pool.take_out(kept.shingles, kept.number)
-        self.evidence.resize(-1)
+    def _stand(self, kept: Kept, index: Index | None) -> None:
+        """Let a prompt stand in this index, and in no other."""
+        if index is kept.index:
+            return
+        if kept.index is not None:
+            kept.index.take_out(kept.shingles, kept.number)
+        if index is not None:
+            index.insert(kept.shingles, kept.number)
+        self.evidence.resize((index is self.pool) - (kept.index is self.pool))
+        kept.index = index
