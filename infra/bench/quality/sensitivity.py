@@ -34,7 +34,7 @@ TEMPLATES_ROOM = "streams.prompts.canonicalization"  # a set of changes alone is
 ROOMS = ("streams.prompts.clustering", "streams.prompts.canonicalization")
 # Formats, caches, and bounds that no stream of this size reaches; names and types of slots are not measured.
 NOT_TRIED = {
-    "BIT", "FORMAT", "VECTOR_SCALE", "SHARE_STEPS", "SEGMENT_IDS",
+    "BIT", "FORMAT", "VECTOR_SCALE", "SHARE_DIGITS", "SEGMENT_IDS",
     "EMPTY_COSTS_PROMPTS", "CENTROID_MEMBERS_MAX", "KEPT_PROMPTS_MAX", "STEP_BYTES", "WAITING_CHARS_MAX",
     "SKETCHED_CHARS_MAX", "SHINGLES_MAX", "MEANING_UNKNOWN", "CHARS_MAX", "ITEM_BYTES", "NAME_WORDS",
     "DESCRIPTION_CHARS_MAX", "KEPT_CHARS_MAX", "KEPT_MIN", "POOL_CHARS_MAX",

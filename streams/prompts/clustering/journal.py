@@ -14,7 +14,7 @@ from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.match import Match
 from streams.prompts.clustering.policy import ALGORITHM, Policy
 
-SHARE_STEPS = 10_000  # of a share or a cosine in records: enough to read, and the same on every machine
+SHARE_DIGITS = 4  # of shares and cosines in records: enough to read, and the same on every machine
 SHARES_CACHED = 4_096  # what is said about them is kept: a settled cluster says the same again and again
 
 
@@ -207,4 +207,4 @@ def _held(held: float, next_held: float) -> str:
 
 
 def _rounded(value: float) -> float:
-    return round(value * SHARE_STEPS) / SHARE_STEPS  # to a number of digits Python rounds by way of a text
+    return round(value, SHARE_DIGITS)
