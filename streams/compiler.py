@@ -13,6 +13,7 @@ checks, and is taken as it is.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -23,6 +24,11 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Loop = TypeVar("Loop", bound=Callable[..., Any])
+
+# Odd, and another in each process: a number that a text may choose, times it, spreads over a hash table by its upper
+# bits whatever was chosen (Dietzfelbinger et al. 1997). It decides where something lies, never what is answered.
+SPREAD = secrets.randbits(62) | 1
+SPREAD_SHIFT = 31  # to the upper bits
 
 
 def kernel(*signatures: object) -> Callable[[Loop], Loop]:

@@ -6,9 +6,11 @@ import time
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.compiler import SPREAD
 from streams.prompts.clustering.compiled.sets import weigh_shared
 from streams.prompts.clustering.compiled.splitting import grouped
 from streams.prompts.clustering.shingles import EMPTY, Shingles, held_by
@@ -54,7 +56,7 @@ def test_groups_are_those_that_plain_python_makes(
     starts = [sum(map(len, sets[:number])) for number in range(len(sets) + 1)]
     held = [shingle for one in sets for shingle in sorted(one)]
     firsts, found, bounds = grouped(
-        array(held), array(starts), shingles(constants).array, least, most, looked_at, percent
+        array(held), array(starts), shingles(constants).array, least, most, looked_at, percent, SPREAD
     )
     shared = set(held_by([shingles(one) for one in sets], least)) - constants
 
@@ -75,15 +77,25 @@ def test_groups_are_those_that_plain_python_makes(
     assert [found[start:end].tolist() for start, end in pairwise(bounds)] == [sorted(group) for _, group in expected]
 
 
-def test_sets_of_members_that_all_differ_are_grouped_in_a_moment() -> None:
-    """They may be as many as there are shingles; comparing each with each took seconds."""
+@pytest.mark.parametrize("step", [4, 1 << 30])
+def test_sets_of_members_that_all_differ_are_grouped_in_a_moment(step: int) -> None:
+    """They may be as many as there are shingles; comparing each with each took seconds.
+
+    Texts can be made up whose shingles all end in the same bits. The two lowest ones are marks anyway.
+    """
     chance = np.random.default_rng(1)
-    # The two lowest bits of a shingle are its marks.
-    arrays = [4 * np.sort(chance.choice(24_000, 2_048, replace=False)) for _ in range(48)]
+    arrays = [step * np.sort(chance.choice(24_000, 2_048, replace=False)) for _ in range(48)]
     assert held_by(list(map(Shingles, arrays)), 3).size > 10_000
     started = time.thread_time()
     firsts, found, bounds = grouped(
-        np.concatenate(arrays), np.arange(49) * 2_048, EMPTY.array, least=3, most=43, looked_at=64, percent=80
+        np.concatenate(arrays),
+        np.arange(49) * 2_048,
+        EMPTY.array,
+        least=3,
+        most=43,
+        looked_at=64,
+        percent=80,
+        spread=SPREAD,
     )
     assert time.thread_time() - started < 1
     assert 1 < len(firsts) <= 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streams.compiler import Bytes, Ints
+from streams.compiler import SPREAD, Bytes, Ints
 from streams.prompts.clustering.compiled import index as loops
 from streams.prompts.clustering.shingles import Shingles
 
@@ -15,8 +15,8 @@ GROWTH_MAX = 1 << 15  # by which an array grows: what is new is filled with zero
 class Index:
     """Shingle -> ascending numbers of what holds it. No number is negative, and none holds a shingle twice.
 
-    The arrays are those of `compiled.index`. They grow in place (large ones by remapping their pages), a little at a
-    time, and never shrink: what is let go is used again.
+    The arrays are those of `compiled.index`. They grow in place (large ones by remapping their pages, where the
+    system's `realloc` can), a little at a time, and never shrink: what is let go is used again.
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,7 @@ class Index:
         self.meta = np.zeros(loops.META_SIZE, dtype=np.int64)
         self.meta[loops.BUCKETS] = loops.BUCKETS_FIRST
         self.meta[loops.ENTRIES_FREE] = loops.NONE
+        self.meta[loops.SPREAD_BY] = SPREAD
         self.meta[loops.BLOCKS_FREE :] = loops.NONE
 
     def __len__(self) -> int:

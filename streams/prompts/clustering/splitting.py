@@ -15,6 +15,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from schemas.prompts import ClusterChangeKind
+from streams.compiler import SPREAD
 from streams.prompts.clustering.claiming import claim
 from streams.prompts.clustering.cluster import Cluster, Kept
 from streams.prompts.clustering.compiled.layout import SEAM
@@ -218,7 +219,7 @@ def _groups(sample: list[Kept], signature: Shingles, members_min: int) -> list[_
     arrays = [kept.shingles.array for kept in sample]
     starts = np.array([0, *accumulate(array.size for array in arrays)])
     firsts, shingles, bounds = grouped(
-        np.concatenate(arrays), starts, signature.array, members_min, most, GROUPS_MAX, SAME_GROUP_PERCENT
+        np.concatenate(arrays), starts, signature.array, members_min, most, GROUPS_MAX, SAME_GROUP_PERCENT, SPREAD
     )
     masks = [int.from_bytes(first, "little") for first in firsts.astype("<u8")]
     return [

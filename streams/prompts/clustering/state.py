@@ -238,11 +238,6 @@ class State:
                 return cluster
         return None
 
-    def overlaps(self, shingles: Shingles) -> dict[int, int]:
-        """Return ordinal -> how many of these shingles are constants of that cluster."""
-        ordinals, counts = self.by_constant.votes(shingles.array)
-        return dict(zip(ordinals.tolist(), counts.tolist(), strict=True))
-
     def _index_anew(self, cluster: Cluster) -> None:
         """Let others found clusters of a young one's sample, and claim that of one without an end of its prompts.
 

@@ -7,18 +7,19 @@ rehash. What holds a shingle stands in its entry if it is alone, else in a run, 
     entries   entry -> shingle, next entry of the bucket (or next free one), how many hold it, the one that does or the
               start of their run, and the size class of the run's block (0 if there is none)
     arena     all runs; a free block begins with the place of the next free one of its size
-    meta      how much of the arrays is in use (names below), the first free entry, the first free block of each size
+    meta      how much of the arrays is in use (names below), the first free entry, what spreads shingles over buckets,
+              the first free block of each size
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from streams.compiler import Bytes, Ints, kernel
+from streams.compiler import SPREAD_SHIFT, Bytes, Ints, kernel
 
 NONE = -1
 KEY, NEXT, HELD, FIRST, CLASS = COLUMNS = range(5)  # of an entry
-BUCKETS, ENTRIES_USED, ENTRIES_FREE, KEYS, ARENA_USED, BLOCKS_FREE = range(6)  # places in meta
+BUCKETS, ENTRIES_USED, ENTRIES_FREE, KEYS, ARENA_USED, SPREAD_BY, BLOCKS_FREE = range(7)  # places in meta
 SIZE_CLASSES = 40
 META_SIZE = BLOCKS_FREE + SIZE_CLASSES
 BUCKETS_FIRST = 8
@@ -26,8 +27,8 @@ _SPREAD = 0x9E3779B1  # odd, by the golden ratio: spreads consecutive numbers ov
 
 
 @kernel()
-def _bucket(shingle: int, buckets: int, mask: int) -> int:
-    place = (shingle >> 2) & mask  # without the marks of ends
+def _bucket(shingle: int, spread: int, buckets: int, mask: int) -> int:
+    place = ((shingle * spread) >> SPREAD_SHIFT) & mask
     return place if place < buckets else place & (mask >> 1)
 
 
@@ -48,7 +49,7 @@ def _find(heads: Ints, entries: Ints, meta: Ints, shingles: Ints) -> Ints:
     buckets, mask = meta[BUCKETS], _mask(meta[BUCKETS])
     found, keys = np.empty(shingles.size, dtype=np.int64), np.empty(shingles.size, dtype=np.int64)
     for place in range(shingles.size):
-        found[place] = heads[_bucket(shingles[place], buckets, mask)]
+        found[place] = heads[_bucket(shingles[place], meta[SPREAD_BY], buckets, mask)]
     for place in range(shingles.size):
         keys[place] = entries[max(found[place], 0), KEY]
     for place in range(shingles.size):
@@ -71,7 +72,7 @@ def _split_bucket(heads: Ints, entries: Ints, meta: Ints) -> None:
     heads[origin] = heads[added] = NONE
     while entry != NONE:
         following = entries[entry, NEXT]
-        bucket = _bucket(entries[entry, KEY], added + 1, mask)
+        bucket = _bucket(entries[entry, KEY], meta[SPREAD_BY], added + 1, mask)
         entries[entry, NEXT] = heads[bucket]
         heads[bucket] = entry
         entry = following
@@ -130,7 +131,7 @@ def insert(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, 
                 meta[ENTRIES_USED] += 1
             else:
                 meta[ENTRIES_FREE] = entries[entry, NEXT]
-            bucket = _bucket(shingle, meta[BUCKETS], mask)
+            bucket = _bucket(shingle, meta[SPREAD_BY], meta[BUCKETS], mask)
             entries[entry, KEY], entries[entry, NEXT] = shingle, heads[bucket]
             entries[entry, HELD], entries[entry, FIRST], entries[entry, CLASS] = 1, number, 0
             heads[bucket] = entry
@@ -177,7 +178,7 @@ def remove(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, 
         if held == 1:
             if first != number:
                 return place
-            _remove_entry(heads, entries, meta, _bucket(shingles[place], buckets, mask), entry)
+            _remove_entry(heads, entries, meta, _bucket(shingles[place], meta[SPREAD_BY], buckets, mask), entry)
             continue
         at = first + np.searchsorted(arena[first : first + held], number)
         if at == first + held or arena[at] != number:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.compiler import Ints, kernel
+from streams.compiler import SPREAD_SHIFT, Ints, kernel
 
 Words = NDArray[np.uint64]
 WORD_BITS = 64
@@ -48,9 +48,9 @@ def _are_alike(one: Words, other: Words, percent: int) -> bool:
 
 
 @kernel()
-def _place(table: Ints, known: Ints, shingle: int) -> int:
+def _place(table: Ints, known: Ints, shingle: int, spread: int) -> int:
     """Return where the number of a shingle stands in a hash table, or may be written."""
-    slot = (shingle >> 2) & (table.size - 1)  # without the marks of ends
+    slot = ((shingle * spread) >> SPREAD_SHIFT) & (table.size - 1)
     while table[slot] != NONE and known[table[slot]] != shingle:
         slot = (slot + 1) & (table.size - 1)
     return slot
@@ -66,7 +66,7 @@ def _table(entries: int) -> Ints:
 
 
 @kernel()
-def _shared(held: Ints, starts: Ints, constants: Ints, least: int) -> tuple[Ints, Words]:
+def _shared(held: Ints, starts: Ints, constants: Ints, least: int, spread: int) -> tuple[Ints, Words]:
     """Return the shingles that at least so many members hold, but the constants, ascending, and who holds each."""
     words = (starts.size - 1 + WORD_BITS - 1) // WORD_BITS
     table = _table(held.size + constants.size)
@@ -75,12 +75,12 @@ def _shared(held: Ints, starts: Ints, constants: Ints, least: int) -> tuple[Ints
     members = np.zeros((known.size, words), dtype=np.uint64)
     for number, shingle in enumerate(constants):
         known[number] = shingle
-        table[_place(table, known, shingle)] = number
+        table[_place(table, known, shingle, spread)] = number
     count = constants.size
     for member in range(starts.size - 1):
         bit = np.uint64(1) << np.uint64(member % WORD_BITS)
         for shingle in held[starts[member] : starts[member + 1]]:
-            slot = _place(table, known, shingle)
+            slot = _place(table, known, shingle, spread)
             number = table[slot]
             if number == NONE:
                 number = table[slot] = count
@@ -147,9 +147,9 @@ def _by_group(shingles: Ints, group_of: Ints, groups: int) -> tuple[Ints, Ints]:
     return sorted_out, bounds
 
 
-@kernel("Tuple((u8[:,::1], i8[::1], i8[::1]))(i8[::1], i8[::1], i8[::1], i8, i8, i8, i8)")
+@kernel("Tuple((u8[:,::1], i8[::1], i8[::1]))(i8[::1], i8[::1], i8[::1], i8, i8, i8, i8, i8)")
 def grouped(
-    held: Ints, starts: Ints, constants: Ints, least: int, most: int, looked_at: int, percent: int
+    held: Ints, starts: Ints, constants: Ints, least: int, most: int, looked_at: int, percent: int, spread: int
 ) -> tuple[Words, Ints, Ints]:
     """Group the shingles that about the same members hold.
 
@@ -160,12 +160,13 @@ def grouped(
         least, most: what fewer or more members hold is in no group.
         looked_at: only so many sets of members, those with the most shingles times members, are.
         percent: two sets are about the same if so much of both is in either.
+        spread: `compiler.SPREAD`.
 
     Returns:
         the set of members that each group began with; the shingles of the groups; where each group begins among
         them, and the end.
     """
-    shared, members = _shared(held, starts, constants, least)
+    shared, members = _shared(held, starts, constants, least, spread)
     number_of, ones, counts = _distinct(members, most)
     weights = np.empty(ones.size, dtype=np.int64)
     order = np.empty(looked_at + 1, dtype=np.int64)  # the last one is for whom there is no room
