@@ -59,3 +59,14 @@ def test_an_equal_template_reads_like_the_same_one() -> None:
     sample.remember(one, ["Ann"])
     assert sample.values(one) == sample.values(other) == ["Ann"]
     assert sample.values(Template(("Phone ", "."))) is None
+
+
+@pytest.mark.parametrize("slots", [1, 40])
+def test_the_statistics_of_few_slots_and_of_many_come_back_from_a_row(slots: int) -> None:
+    """Those of many are compressed."""
+    state = ClusterState("c1", born_at=0)
+    state.begin(Template(tuple(f"part {n}:" for n in range(slots + 1)), tuple(f"s{n}" for n in range(slots))), "1.0.0")
+    for number in range(100):
+        state.count([f"value {number % 7} of slot {slot}" for slot in range(slots)])
+    assert restored(state).sketches == state.sketches
+    assert (b'"sketches"' in rows.head_of(state)) == (slots == 1)

@@ -37,6 +37,7 @@ cluster_id born_at members arrivals newest_id partition offset received_at_ms oc
 steady learn_at look_at strange drifts earlier loosened succeeded_by split_from recent base odd
 """
 PLAIN_FIELDS = _PLAIN_FIELDS.split()
+PLAIN_BYTES_MAX = 2_048  # of a cluster's counts: of a few slots. Compressing takes a tenth of a millisecond or two
 _HEAD = struct.Struct("<BII")  # format, bytes of the wording, bytes of the counts
 
 
@@ -51,8 +52,8 @@ def unpack(row: bytes) -> Any:
 def head_of(state: ClusterState) -> bytes:
     """Return a cluster's head row: its length marks, its wording, its counts, and the hashes of its sketches.
 
-    A head is written with each unit that brings its cluster a member. Only the wording is worth compressing: hashes are
-    random, and counts are few.
+    A head is written with each unit that brings its cluster a member. So the wording is compressed when it changed,
+    counts only where there are many, and hashes never: they are random.
     """
     wording = _wording_of(state)
     counts = orjson.dumps(
@@ -65,6 +66,8 @@ def head_of(state: ClusterState) -> bytes:
         },
         option=orjson.OPT_NON_STR_KEYS,
     )
+    if len(counts) > PLAIN_BYTES_MAX:
+        counts = zlib.compress(counts, 1)
     hashes = (np.array(sketch.hashes, dtype="<u8").tobytes() for sketch in state.sketches)
     return b"".join((_HEAD.pack(FORMAT, len(wording), len(counts)), wording, counts, *hashes))
 
@@ -74,7 +77,8 @@ def head_from(row: bytes) -> ClusterState:
         raise StateIncompatible("reading a row of `templates`: written in another format", hint="promptloom rebuild")
     _, wording_size, counts_size = _HEAD.unpack_from(row)
     at = _HEAD.size + wording_size
-    wording, fields = unpack(row[_HEAD.size : at]), orjson.loads(row[at : at + counts_size])
+    counts = row[at : at + counts_size]
+    wording, fields = unpack(row[_HEAD.size : at]), orjson.loads(counts) if counts[:1] == b"{" else unpack(counts)
     hashes = array("Q", np.frombuffer(row, dtype="<u8", offset=at + counts_size).astype(np.uint64).tobytes())
     state = ClusterState(**{name: fields[name] for name in PLAIN_FIELDS})
     state.template = _template_in(wording["template"])
