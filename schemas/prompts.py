@@ -24,7 +24,7 @@ class Model(BaseModel):
     """Base of everything on the wire: immutable, and strict about unknown fields unless it says otherwise."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    _all_fields: ClassVar[set[str]]
+    _all_fields: ClassVar[set[str]]  # one for all that are built from all fields: nobody changes it, copies have theirs
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

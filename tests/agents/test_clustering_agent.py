@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -174,6 +175,15 @@ async def test_a_frame_of_an_unknown_schema_holds_the_partition(engine: FakeEngi
     with pytest.raises(SchemaUnavailable):
         await run(engine, record(prompts(ONE_OFFS)), unknown_schema())
     assert not any(rows for table in engine.tables.values() for rows in table.rows.values())
+
+
+async def test_a_vector_of_another_dimension_stops_the_worker_with_a_hint(engine: FakeEngine) -> None:
+    await run(engine, record(prompts(["x"])))
+    (moderated,) = frames.decode(EmbeddedFrame, record(prompts(["y"], start=1)).value or b"").prompts
+    short = EmbeddedFrame(embedder=EMBEDDER, dimension=8, vectors=bytes(4 * 8), prompts=(moderated,))
+    with pytest.raises(StateIncompatible, match="8 dimensions") as refused:
+        await run(engine, replace(record(prompts(["y"], start=1)), value=frames.encode(short)))
+    assert "rebuild" in str(refused.value.hint)
 
 
 async def test_a_frame_of_another_embedder_is_refused_after_a_restore_too(engine: FakeEngine) -> None:

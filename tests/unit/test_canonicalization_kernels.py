@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from streams.prompts.canonicalization.columns import Columns
-from streams.prompts.canonicalization.drift import _alike_as_written
-from streams.prompts.canonicalization.kernels import (
+from streams.prompts.canonicalization.compiled.kernels import (
     BUCKETS,
     GOLDEN,
     MARKS_FLOOR,
@@ -24,6 +23,7 @@ from streams.prompts.canonicalization.kernels import (
     sums,
     sums_as_written,
 )
+from streams.prompts.canonicalization.drift import _alike_as_written
 from tests.canonical import CITIES, TOPICS, dice
 
 KINDS = (r"[ \t\r]", r"\n", r"[0-9]", r"[A-Z]", r"[!-/:->@\[-`{-~]", r"\?")  # blanks, lines, digits, capitals, marks

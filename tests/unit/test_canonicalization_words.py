@@ -10,9 +10,9 @@ import pytest
 
 from streams.prompts.canonicalization import evolution
 from streams.prompts.canonicalization.columns import Columns
+from streams.prompts.canonicalization.compiled.words import BYTES_MAX, share_news
 from streams.prompts.canonicalization.evolution import AGREEING_MIN, _familiar, _is_new, sharing_new_words
 from streams.prompts.canonicalization.slots import Sketch
-from streams.prompts.canonicalization.words import BYTES_MAX, share_news
 from tests.canonical import TOPICS, dice
 
 MARKS = (" ", " ", "\n", ", ", "_", "-", "")

@@ -39,10 +39,11 @@ NOT_TRIED = {
     "SKETCHED_CHARS_MAX", "SHINGLES_MAX", "MEANING_UNKNOWN", "CHARS_MAX", "ITEM_BYTES", "NAME_WORDS",
     "DESCRIPTION_CHARS_MAX", "KEPT_CHARS_MAX", "KEPT_MIN", "POOL_CHARS_MAX",
     "VALUE_CHARS_MAX", "TEXT_CHARS_MAX", "HISTORY_MAX", "PAIRS_MAX", "waiting_max", "waiting_age_max",
-    "retire_after", "retired_max", "stub_constants_max", "recent_ids_max", "version", "calibrated",
+    "retire_after", "retired_max", "stub_constants_max", "recent_ids_max", "version", "calibrated", "GROWTH_MAX",
+    "SHARES_CACHED",
 }  # fmt: skip
-# Machine code (the last two) keeps the constants that it was compiled with.
-NOT_MEASURED = {"slots", "agent", "rows", "languages", "kernels", "compiled"}
+# Machine code (the last one) keeps the constants that it was compiled with.
+NOT_MEASURED = {"slots", "agent", "rows", "languages", "compiled"}
 PERCENT_MAX = 100
 SHOWN = ("GA", "FGA", "FTA", "noise in own clusters", "evolution F1")
 BOLD_FROM, SHOWN_FROM = 0.02, 0.0005

@@ -33,7 +33,7 @@ import numpy as np
 
 from streams.prompts.canonicalization.cluster import MEANING_UNKNOWN, RECENT_MAX, ClusterState, Sample
 from streams.prompts.canonicalization.columns import Columns, lay_out
-from streams.prompts.canonicalization.kernels import (
+from streams.prompts.canonicalization.compiled.kernels import (
     EDGE_CHARS,
     Whole,
     alike_as_written,

@@ -28,11 +28,11 @@ import numpy as np
 
 from streams.compiler import Ints
 from streams.prompts.canonicalization.columns import Columns
+from streams.prompts.canonicalization.compiled.words import WORD_CHARS_MIN, share_news
 from streams.prompts.canonicalization.learning import learn
 from streams.prompts.canonicalization.slots import Sketch
 from streams.prompts.canonicalization.template import Template
 from streams.prompts.canonicalization.tokens import tokenize
-from streams.prompts.canonicalization.words import WORD_CHARS_MIN, share_news
 
 AGREEING_MIN = 8  # members that must agree before a new version is believed
 COVERED_MIN = 0.8  # of them that the proposed template must parse

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from streams.prompts.canonicalization.kernels import Whole, sums
+from streams.prompts.canonicalization.compiled.kernels import Whole, sums
 
 
 class Sums(NamedTuple):

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from streams.prompts.canonicalization.kernels import Whole
+from streams.prompts.canonicalization.compiled.kernels import Whole
 from streams.prompts.canonicalization.permutation import Sums, moments, sums_of
 
 # In standard deviations of all orders. Both sides must run: where a real change fell amid the newest, these alone are
