@@ -21,6 +21,7 @@ from connectors.dataset import BadLine, PromptFile, Reading, Row, read, sha256_o
 from schemas.errors import ServiceUnavailable
 from schemas.topics import PROMPTS
 from streams.engine.partitioning import partition_of
+from streams.prompts.ctrl_c import CtrlC
 from streams.prompts.replay_records import Outgoing, record_of
 from streams.prompts.replay_state import Checkpoint, Checkpoints, Report, Window
 
@@ -148,6 +149,7 @@ class _Sender:
         self._on_progress = on_progress
         self._sent = 0
         self._failure: KafkaError | None = None
+        self._ctrl_c = CtrlC()
         self._progress_at = self._checkpoint_at = self.started
 
     @property
@@ -161,8 +163,9 @@ class _Sender:
         reading = read(file)
         complete = False
         try:
-            complete = self._send_rows(file, sha256, checkpoint.settled, reading, window, checkpoints)
-            self._flush(DELIVERY_TIMEOUT_MS / 1000)
+            with self._ctrl_c:
+                complete = self._send_rows(file, sha256, checkpoint.settled, reading, window, checkpoints)
+                self._flush(DELIVERY_TIMEOUT_MS / 1000)
         except BaseException:
             self._producer.flush(FLUSH_ON_STOP_S)
             complete = False
@@ -217,19 +220,19 @@ class _Sender:
                 return
             except BufferError:
                 self._producer.poll(RATE_WAIT_S_MAX)
-                self._raise_failure()
+                self._raise_if_over()
 
     def _keep_rate(self) -> None:
         if not self._options.rate:
             return
         while (wait := self.started + self._sent / self._options.rate - time.monotonic()) > 0:
             self._producer.poll(min(wait, RATE_WAIT_S_MAX))
-            self._raise_failure()
+            self._raise_if_over()
 
     def _look(self, reading: Reading, window: Window, sha256: str, checkpoints: Checkpoints) -> None:
         """Take what the broker said, and now and then tell and remember how far it is."""
         self._producer.poll(0)
-        self._raise_failure()
+        self._raise_if_over()
         now = time.monotonic()
         if now - self._progress_at >= PROGRESS_INTERVAL_S:
             self._progress_at = now
@@ -257,12 +260,14 @@ class _Sender:
         deadline = time.monotonic() + timeout_s
         # In short waits, so that ctrl-C is heard between them.
         while (left := self._producer.flush(PROGRESS_INTERVAL_S)) and time.monotonic() < deadline:
-            self._raise_failure()
-        self._raise_failure()
+            self._raise_if_over()
+        self._raise_if_over()
         if left:
             raise ServiceUnavailable(f"replaying: {left} prompts are without an acknowledgement", hint=RESUME_HINT)
 
-    def _raise_failure(self) -> None:
+    def _raise_if_over(self) -> None:
+        if self._ctrl_c.heard:
+            raise KeyboardInterrupt
         if self._failure:
             raise ServiceUnavailable(
                 f"replaying: the broker took a prompt no more ({self._failure.str()})", hint=RESUME_HINT
