@@ -22,8 +22,8 @@ _SPREAD, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
 _INTS, _ROWS, _BYTES = types.int64[::1], types.int64[:, ::1], types.uint8[::1]
 
 
-@kernel()
-def _worth(words: Ints, kinds: Bytes, start: int, size: int) -> int:
+@kernel(types.int64(_INTS, _BYTES, types.int64, types.int64))
+def worth(words: Ints, kinds: Bytes, start: int, size: int) -> int:
     """Return the evidence of a phrase, in halves of a word's; marks and blanks alone are none."""
     worth = 0
     telling = False
@@ -32,12 +32,6 @@ def _worth(words: Ints, kinds: Bytes, start: int, size: int) -> int:
         worth += (kind != NOTHING) + (kind == WORD)
         telling |= kind >= SHORT_WORD
     return worth if telling else 0
-
-
-@kernel(types.int64(_INTS, _BYTES, types.int64, types.int64))
-def worth(words: Ints, kinds: Bytes, start: int, size: int) -> int:
-    """Return the evidence of a phrase, in halves of a word's; marks and blanks alone are none."""
-    return _worth(words, kinds, start, size)
 
 
 @kernel()
@@ -118,7 +112,7 @@ def _held(words: Ints, kinds: Bytes, numbers: Ints, strip: Ints, size: int, wort
     many = 0
     for at in range(strip[START, 0], end):
         phrase = numbers[size, at]
-        if phrase != NONE and listed[phrase] == NONE and _worth(words, kinds, at, size) >= worth_min:
+        if phrase != NONE and listed[phrase] == NONE and worth(words, kinds, at, size) >= worth_min:
             listed[phrase] = many
             phrases[many] = phrase
             many += 1
