@@ -2,15 +2,13 @@
 # Both first build .venv from the locked dependencies (hashes checked), compiled: a worker that is started again after
 # a crash should not spend its first seconds on reading sources.
 
-# The newest Python of the supported ones that answers; override with `make PYTHON=...`.
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
-	"$$p" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: help setup demo test check lock bench bench-quality chaos clean
 
 help:
+	@echo "make setup   .venv with everything in it; the rooms as machine code, again after an edit"
 	@echo "make demo    the whole pipeline on embedded services, on the prompts of Dataset/  (KEEP=1, REPORT=file.json)"
 	@echo "make test    lint, types, all tests on a real broker and a real database, coverage"
 	@echo "make chaos   faults of every kind on real services, and what they cost  (SEED=1, ONLY=kills, FRESH=1)"
@@ -20,17 +18,21 @@ help:
 	@echo "make clean   remove .venv and caches (data and downloads stay: promptloom status)"
 
 $(READY): infra/locks/bootstrap.txt infra/locks/dev.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "promptloom needs Python 3.11, 3.12 or 3.13 with the venv module; none was found. Install one (Debian: apt install python3 python3-venv) or say make PYTHON=/path/to/python3"; exit 1; }
-	@echo "== setting up .venv with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv --clear .venv
+	@python="$${PYTHON:-$$(sh infra/fastest_python.sh)}"; \
+	test -n "$$python" || { echo "promptloom needs Python 3.11, 3.12 or 3.13 with the venv module; none was found. Install one (Debian: apt install python3 python3-venv) or say make PYTHON=/path/to/python3"; exit 1; }; \
+	echo "== setting up .venv with $$($$python --version) ($$python)"; \
+	"$$python" -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r infra/locks/bootstrap.txt
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r infra/locks/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-	@echo "== compiling the inner loops"
+	@echo "== compiling the rooms and their inner loops"
+	@$(BIN)/python -m infra.compile
 	@$(BIN)/python -c "import streams.prompts.clustering.logic, streams.prompts.canonicalization.logic"
 	@touch $@
 
+# Sources that were edited since run as plain Python until then.
 setup: $(READY)
+	@$(BIN)/python -m infra.compile
 
 demo: $(READY)
 	@$(BIN)/promptloom demo $(if $(KEEP),--keep) $(if $(REPORT),--report "$(REPORT)")
@@ -38,7 +40,7 @@ demo: $(READY)
 test: $(READY)
 	@$(BIN)/python -m infra.check
 
-bench: $(READY)
+bench: setup
 	@$(BIN)/python -m infra.bench
 
 bench-quality: $(READY)

@@ -29,6 +29,7 @@ from drain3.template_miner_config import TemplateMinerConfig
 from infra.bench.generated import DIMENSION, NOT_MODERATED, TENANT, UNIT_PROMPTS, Vector, prompt_of
 from schemas.prompts import ClusteredStep, Prompt
 from streams.engine import collector
+from streams.native import is_compiled
 from streams.prompts.canonicalization import logic as canonicalization
 from streams.prompts.clustering import logic as clustering
 from streams.prompts.clustering.arrivals import arrivals
@@ -206,6 +207,7 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 def main(clusters: tuple[int, ...], prompts: int) -> None:
     """Measure how fast templates are mined."""
     collector.tame()  # as a worker does
+    click.echo("the rooms run as machine code" if is_compiled() else "the rooms run as plain Python: make setup")
     for count in clusters:
         for name, lines in measure(count, prompts):
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024

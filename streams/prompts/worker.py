@@ -29,6 +29,7 @@ from streams.engine.exactly_once.producer import TransactionalProducer
 from streams.engine.exactly_once.stage import NewProducer
 from streams.engine.metrics import Metrics
 from streams.engine.ports import Observer
+from streams.native import is_compiled
 from streams.prompts import calibrated, ingest, topology
 from streams.prompts.canonicalization.logic import Policy as CanonicalizationPolicy
 from streams.prompts.moderation.logic import Policy as ModerationPolicy
@@ -54,6 +55,7 @@ def run(settings: Settings, *, new_producer: NewProducer = TransactionalProducer
             "embedder": settings.embedding.embedder,
             "moderator": settings.moderation.moderator,
             "refinement": settings.refinement.model or "off",
+            "rooms": "machine code" if is_compiled() else "plain Python",
             "metrics": f"http://{settings.metrics.host}:{port}/metrics" if port else "off",
             "start_seconds": round(time.monotonic() - started, 2),
         },

@@ -1,0 +1,57 @@
+"""Which rooms run as machine code, and where it lies.
+
+`python -m infra.compile` compiles the Python of the rooms named here with mypyc, into a folder of the environment that
+is named by a fingerprint of their sources. A room asks for that folder when it is imported, and goes before its sources
+only while the fingerprint is theirs: whoever edits a file runs plain Python until it is compiled again, and never code
+that is stale. The answers are the same either way, compiled a prompt takes a sixth less time.
+
+PROMPTLOOM_PLAIN=1 runs the sources, for a debugger, a profiler, or to measure coverage.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import xxhash
+
+PLAIN = "PROMPTLOOM_PLAIN"
+SOURCES = Path(__file__).parent.parent
+ROOMS = ("streams/prompts/clustering", "streams/prompts/canonicalization")
+LEFT_OUT = {"__init__.py", "agent.py"}  # what runs once a unit of prompts, or waits
+
+
+def is_compiled() -> bool:
+    """Tell whether the rooms run as machine code."""
+    return not os.environ.get(PLAIN) and folder_of_code().is_dir()
+
+
+def path_of_room(path: Iterable[str]) -> list[str]:
+    """Return where the modules of a room are looked for, given where its sources lie."""
+    sources = list(path)
+    if not is_compiled():
+        return sources
+    folder = folder_of_code()
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # where the modules find the library that they share
+    return [str(folder / Path(source).relative_to(SOURCES)) for source in sources] + sources
+
+
+def compiled_sources() -> list[Path]:
+    """Return the files that become machine code."""
+    return [file for room in ROOMS for file in sorted((SOURCES / room).glob("*.py")) if file.name not in LEFT_OUT]
+
+
+@cache
+def folder_of_code() -> Path:
+    """Return where the machine code of these very sources lies, if it was compiled."""
+    digest = xxhash.xxh3_64()
+    # Machine code takes the types and constants that it imports for granted, too.
+    assumed = [SOURCES / "streams/compiler.py", *sorted((SOURCES / "schemas").glob("*.py"))]
+    for file in (*compiled_sources(), *assumed):
+        digest.update(f"{file.relative_to(SOURCES)}\n".encode())
+        digest.update(file.read_bytes())
+    return Path(sys.prefix) / "lib" / "promptloom" / f"{sys.implementation.cache_tag}-{digest.hexdigest()}"
