@@ -12,6 +12,8 @@ import sys
 import sysconfig
 import tempfile
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import click
@@ -66,7 +68,12 @@ def _compile(folder: Path) -> None:
     files = [str(file.relative_to(SOURCES)) for file in compiled_sources()]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="compile-", dir=folder.parent) as scratch:
-        extensions = mypycify(files, group_name=LIBRARY, target_dir=f"{scratch}/c", debug_level="0")
+        with redirect_stdout(StringIO()) as said:  # warnings of what is slower than it could be
+            try:
+                extensions = mypycify(files, group_name=LIBRARY, target_dir=f"{scratch}/c", debug_level="0")
+            except SystemExit:
+                click.echo(said.getvalue(), file=sys.stderr)
+                raise
         command = build_ext(Distribution({"name": LIBRARY, "ext_modules": extensions}))
         command.build_temp = f"{scratch}/objects"
         command.build_lib = f"{scratch}/code"
