@@ -1,7 +1,8 @@
 """Prompts a second of clustering and canonicalization, apart and together, with few clusters and with many.
 
-`python -m infra.bench.mining_speed [--clusters 1000 --clusters 100000] [--prompts 20000]` mines generated templates of
-some 500 characters, in two streams:
+`python -m infra.bench.mining_speed [--set promptfamilies] [--clusters 1000 --clusters 100000] [--prompts 20000]` mines
+the labelled sets of `infra.bench.quality`, whole and in order, where their data is present (templates are found, learnt
+and changed all along), and generated templates of some 500 characters, in two streams:
     young      over all templates, each known from just enough prompts to found its cluster: the clusters still learn,
                are repaired again and again, and most templates are not announced yet
     settled    over templates (at most `SETTLED_TEMPLATES_MAX` of them) that had `SETTLED_MEMBERS` prompts before: what
@@ -18,7 +19,8 @@ import random
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -26,7 +28,9 @@ import numpy as np
 from drain3 import TemplateMiner
 from drain3.template_miner_config import TemplateMinerConfig
 
+from connectors.embedders.wordllama import WordllamaEmbedder
 from infra.bench.generated import DIMENSION, NOT_MODERATED, TENANT, UNIT_PROMPTS, Vector, prompt_of
+from infra.bench.quality.sets import DATA_DEFAULT, load
 from schemas.prompts import ClusteredStep, Prompt
 from streams.engine import collector
 from streams.native import is_compiled
@@ -42,6 +46,7 @@ SETTLED_MEMBERS = 96
 SETTLED_TEMPLATES_MAX = 1_000  # 100,000 templates with as many prompts each would take hours
 PAUSE_MS = 20
 VOCABULARY = 20_000
+YARDSTICKS = ("Drain3", "cosine scan")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -125,8 +130,8 @@ class Line:
 class Mining:
     """Both engines of one tenant."""
 
-    def __init__(self) -> None:
-        self._grouping = clustering.Clustering(TENANT, Policy(), "generated", DIMENSION)
+    def __init__(self, dimension: int) -> None:
+        self._grouping = clustering.Clustering(TENANT, Policy(), "generated", dimension)
         self._templates = canonicalization.Canonicalization(TENANT, canonicalization.Policy())
 
     def feed(self, prompts: Iterable[tuple[Prompt, Vector]]) -> None:
@@ -164,9 +169,20 @@ def _arrivals(unit: Sequence[tuple[Prompt, Vector]]) -> list[Kept]:
     return arrivals([(prompt, NOT_MODERATED) for prompt, _ in unit], [vector for _, vector in unit])
 
 
+def measure_set(name: str, data: Path) -> Iterator[tuple[str, list[Line]]]:
+    """Mine labelled sets of this name; yield what `measure` does, nothing where the data is absent."""
+    embedder = WordllamaEmbedder()
+    for labelled in load(name, data):
+        texts = [row.text for row in labelled.rows]
+        vectors = [vector for some in batched(texts, UNIT_PROMPTS) for vector in embedder.encode(some)]
+        stream = [(prompt_of(number, text), vectors[number - 1]) for number, text in enumerate(texts, 1)]
+        title = f"{labelled.name}, {sum(map(len, texts)) / len(texts):.0f} characters on average"
+        yield title, [*Mining(embedder.dimension).measured(stream), _drain(stream)]
+
+
 def measure(clusters: int, prompts: int) -> Iterator[tuple[str, list[Line]]]:
     """Mine both streams all ways; yield the name of a stream and its lines, yardsticks last."""
-    traffic, mining = Traffic(clusters), Mining()
+    traffic, mining = Traffic(clusters), Mining(DIMENSION)
     mining.feed(traffic.founding())
     young = traffic.stream(prompts, clusters)
     yield f"young, {clusters:,} templates", [*mining.measured(young), _drain(young), _scan(young, clusters)]
@@ -179,12 +195,12 @@ def measure(clusters: int, prompts: int) -> Iterator[tuple[str, list[Line]]]:
 
 def _drain(stream: list[tuple[Prompt, Vector]]) -> Line:
     miner = TemplateMiner(config=TemplateMinerConfig())
-    return _timed("Drain3", [prompt.text for prompt, _ in stream], miner.add_log_message)
+    return _timed(YARDSTICKS[0], [prompt.text for prompt, _ in stream], miner.add_log_message)
 
 
 def _scan(stream: list[tuple[Prompt, Vector]], clusters: int) -> Line:
     centroids = np.random.default_rng(1).normal(size=(clusters, DIMENSION)).astype(np.float32)
-    return _timed("cosine scan", [vector for _, vector in stream], lambda vector: np.argmax(centroids @ vector))
+    return _timed(YARDSTICKS[1], [vector for _, vector in stream], lambda vector: np.argmax(centroids @ vector))
 
 
 def _timed(name: str, items: Iterable[Item], work: Callable[[Item], object]) -> Line:
@@ -202,18 +218,21 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 @click.command()
+@click.option("--set", "sets", multiple=True, default=("dataset", "promptfamilies"), show_default=True)
+@click.option("--data", type=click.Path(path_type=Path), default=DATA_DEFAULT, help="Folder of sets not shipped.")
 @click.option("--clusters", multiple=True, default=(1_000, 100_000), show_default=True, help="How many templates.")
-@click.option("--prompts", default=20_000, show_default=True, help="How many prompts are measured.")
-def main(clusters: tuple[int, ...], prompts: int) -> None:
+@click.option("--prompts", default=20_000, show_default=True, help="How many generated prompts are measured.")
+def main(sets: tuple[str, ...], data: Path, clusters: tuple[int, ...], prompts: int) -> None:
     """Measure how fast templates are mined."""
     collector.tame()  # as a worker does
     click.echo("the rooms run as machine code" if is_compiled() else "the rooms run as plain Python: make setup")
-    for count in clusters:
-        for name, lines in measure(count, prompts):
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024
-            click.echo(f"{name}, {prompts:,} prompts, {memory:,.0f} MB at most so far")
-            for line in lines:
-                click.echo(f"  {line.show([other for other in lines[-2:] if other is not line])}")
+    streams = [measure_set(name, data) for name in sets] + [measure(count, prompts) for count in clusters]
+    for title, lines in chain.from_iterable(streams):
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_024
+        click.echo(f"{title}: {len(lines[0].seconds):,} prompts, {memory:,.0f} MB at most so far")
+        yardsticks = [line for line in lines if line.name in YARDSTICKS]
+        for line in lines:
+            click.echo(f"  {line.show([other for other in yardsticks if other is not line])}")
 
 
 if __name__ == "__main__":
