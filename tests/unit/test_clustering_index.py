@@ -53,7 +53,8 @@ def test_votes_leave_out_shingles_that_too_many_hold() -> None:
 
 def test_the_foremost_hold_the_most_and_of_equals_the_smallest_number_comes_first() -> None:
     index = index_of({5: frozenset({1, 2}), 9: frozenset({1, 2, 3}), 3: frozenset({2, 3}), 4: frozenset({3})})
-    assert index.foremost(shingles({1, 2, 3}).array, ANY, 3) == [[9, 3], [3, 2], [5, 2]]
+    assert index.foremost(shingles({1, 2, 3}).array, ANY, 3) == ([[9, 3], [3, 2], [5, 2]], True)
+    assert index.foremost(shingles({1, 2, 3}).array, 2, 3) == ([[5, 1], [9, 1]], False)
 
 
 def test_what_is_not_held_cannot_be_taken_out() -> None:

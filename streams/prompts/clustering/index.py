@@ -53,15 +53,18 @@ class Index:
 
     def votes(self, shingles: Ints, postings_max: int = ANY) -> tuple[Ints, Ints]:
         """Return what holds any of these shingles, and how many each; what more than `postings_max` hold counts not."""
-        numbers, counts = loops.votes(self.heads, self.entries, self.arena, self.meta, shingles, postings_max)
+        numbers, counts, _ = loops.votes(self.heads, self.entries, self.arena, self.meta, shingles, postings_max)
         return numbers, counts
 
-    def foremost(self, shingles: Ints, postings_max: int, most: int) -> list[list[int]]:
-        """Return what holds the most of these shingles, each with how many; of equals the smaller number first."""
-        ranking = np.empty((most, 2), dtype=np.int64)
-        count = loops.foremost(self.heads, self.entries, self.arena, self.meta, shingles, postings_max, ranking)
-        found: list[list[int]] = ranking[:count].tolist()
-        return found
+    def foremost(self, shingles: Ints, postings_max: int, most: int) -> tuple[list[list[int]], bool]:
+        """Return what holds the most of these shingles, each with how many; of equals the smaller number first.
+
+        What more than `postings_max` hold counts not; say also whether that was nothing.
+        """
+        ranking, left_out = loops.foremost(
+            self.heads, self.entries, self.arena, self.meta, shingles, postings_max, most
+        )
+        return ranking.tolist(), left_out == 0
 
     def holders(self, shingles: Ints) -> Ints:
         """Return how many numbers hold each of these shingles."""

@@ -20,8 +20,7 @@ from streams.compiler import SPREAD_SHIFT, Bytes, Ints, kernel
 NONE = -1
 KEY, NEXT, HELD, FIRST, CLASS = COLUMNS = range(5)  # of an entry
 BUCKETS, ENTRIES_USED, ENTRIES_FREE, KEYS, ARENA_USED, SPREAD_BY, BLOCKS_FREE = range(7)  # places in meta
-SIZE_CLASSES = 40
-META_SIZE = BLOCKS_FREE + SIZE_CLASSES
+META_SIZE = BLOCKS_FREE + 40  # sizes
 BUCKETS_FIRST = 8
 _SPREAD = 0x9E3779B1  # odd, by the golden ratio: spreads consecutive numbers over a table
 
@@ -232,19 +231,18 @@ def _counted(entries: Ints, arena: Ints, among: Ints, newest: int, held_min: int
     return numbers[:distinct].copy(), counts[:distinct].copy()
 
 
-@kernel("Tuple((i8[::1], i8[::1]))(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8)")
-def votes(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, postings_max: int) -> tuple[Ints, Ints]:
-    """Return the numbers that hold any of these shingles, and how many each holds.
-
-    What more than `postings_max` numbers hold does not count.
-    """
+@kernel("Tuple((i8[::1], i8[::1], i8))(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8)")
+def votes(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, held_max: int) -> tuple[Ints, Ints, int]:
+    """Return who holds any of these shingles, how many each, and how many count not: more than `held_max` hold them."""
     found = _find(heads, entries, meta, shingles)
-    count = 0
+    count = left_out = 0
     for entry in found:
-        if entry != NONE and entries[entry, HELD] <= postings_max:
-            found[count] = entry
-            count += 1
-    return _counted(entries, arena, found[:count], postings_max, 1)
+        few = entry != NONE and entries[entry, HELD] <= held_max
+        found[count] = entry
+        count += few
+        left_out += entry != NONE and not few
+    numbers, counts = _counted(entries, arena, found[:count], held_max, 1)
+    return numbers, counts, left_out
 
 
 @kernel()
@@ -266,14 +264,17 @@ def _ranked(numbers: Ints, counts: Ints, most: int, sign: int) -> Ints:
     return places[:taken]
 
 
-@kernel("i8(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8, i8[:, ::1])")
-def foremost(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, held_max: int, ranking: Ints) -> int:
-    """Fill rows with a number and its votes, the most votes first, of equals the smaller number; return how many."""
-    numbers, counts = votes(heads, entries, arena, meta, shingles, held_max)
-    first = _ranked(numbers, counts, len(ranking), 1)
+@kernel("Tuple((i8[:, ::1], i8))(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8, i8)")
+def foremost(
+    heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, held_max: int, most: int
+) -> tuple[Ints, int]:
+    """Return rows of a number and its votes, the most first, of equals the smaller number; and how many count not."""
+    numbers, counts, left_out = votes(heads, entries, arena, meta, shingles, held_max)
+    first = _ranked(numbers, counts, most, 1)
+    ranking = np.empty((first.size, 2), dtype=np.int64)
     for row in range(first.size):
         ranking[row, 0], ranking[row, 1] = numbers[first[row]], counts[first[row]]
-    return first.size
+    return ranking, left_out
 
 
 @kernel("i8[::1](i8[::1], i8[:, ::1], i8[::1], i8[::1])")
@@ -318,8 +319,7 @@ def neighbours(
     of equals the newer one comes first. Places are those of the shingles that anybody else holds.
 
     Returns:
-        the numbers; for each and each place, whether it holds the shingle there; the places; how many hold each, at
-        most `newest`.
+        the numbers; for each and each place, whether it holds the shingle there; the places; the holders of each.
     """
     found = _find(heads, entries, meta, shingles)
     places = np.empty(shingles.size, dtype=np.int64)
