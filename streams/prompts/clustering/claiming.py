@@ -73,7 +73,7 @@ def evict(moves: Moves, cluster: Cluster) -> None:
     for kept in cluster.sample():
         if cluster.ordinal not in state.clusters or kept.home != cluster.ordinal:
             return
-        if cluster.signature.size and cluster.signature <= kept.shingles:
+        if cluster.signature.size and kept.holds(cluster.signature):
             continue
         here = Candidate(state, cluster, kept.shingles)
         if here.covers and here.shared.ends == cluster.anchors:
