@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.prompts.clustering.compiled.index import ARENA_USED
+from streams.prompts.clustering.compiled.index import ARENA_USED, weights
 from streams.prompts.clustering.index import ANY, Index
 from tests.clustering import shingles
 
@@ -97,7 +97,11 @@ def test_a_long_history_leaves_just_what_is_still_held(
     assert votes(index, everything) == counted(holders, everything)
     held_by = Counter(shingle for held in holders.values() for shingle in held)
     asked = np.array(sorted(everything))
-    assert index.holders(asked).tolist() == [held_by[shingle] for shingle in asked.tolist()]
+    none = Index()
+    bits = weights(
+        index.heads, index.entries, index.meta, none.heads, none.entries, none.meta, 1, -np.arange(400), 0, asked
+    )
+    assert bits.tolist() == [held_by[shingle] for shingle in asked.tolist()]
 
 
 def test_a_neighbour_is_found_among_many_that_hold_the_same() -> None:

@@ -66,10 +66,6 @@ class Index:
         )
         return ranking.tolist(), left_out == 0
 
-    def holders(self, shingles: Ints) -> Ints:
-        """Return how many numbers hold each of these shingles."""
-        return loops.holders(self.heads, self.entries, self.meta, shingles)
-
     def neighbours(
         self, shingles: Ints, newcomer: int, newest: int, votes_min: int, most: int
     ) -> tuple[Ints, Bytes, Ints, Ints]:

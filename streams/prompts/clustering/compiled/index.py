@@ -61,6 +61,11 @@ def _find(heads: Ints, entries: Ints, meta: Ints, shingles: Ints) -> Ints:
 
 
 @kernel()
+def _held(entries: Ints, entry: int) -> int:
+    return 0 if entry == NONE else entries[entry, HELD]
+
+
+@kernel()
 def _split_bucket(heads: Ints, entries: Ints, meta: Ints) -> None:
     """Add one bucket, and let it have its share of an earlier one's entries."""
     added = meta[BUCKETS]
@@ -218,9 +223,8 @@ def _counted(entries: Ints, arena: Ints, among: Ints, newest: int, held_min: int
     distinct = 0
     for entry in among:
         held, first = entries[entry, HELD], entries[entry, FIRST]
-        if held < held_min:
-            continue
-        for place in range(held - min(newest, held), held):
+        begin = held - min(newest, held) if held >= held_min else held
+        for place in range(begin, held):
             number = first if held == 1 else arena[first + place]
             slot = _seat(table, numbers, number)
             if table[slot] == NONE:
@@ -237,7 +241,7 @@ def votes(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, h
     found = _find(heads, entries, meta, shingles)
     count = left_out = 0
     for entry in found:
-        few = entry != NONE and entries[entry, HELD] <= held_max
+        few = 0 < _held(entries, entry) <= held_max
         found[count] = entry
         count += few
         left_out += entry != NONE and not few
@@ -277,35 +281,32 @@ def foremost(
     return ranking, left_out
 
 
-@kernel("i8[::1](i8[::1], i8[:, ::1], i8[::1], i8[::1])")
-def holders(heads: Ints, entries: Ints, meta: Ints, shingles: Ints) -> Ints:
-    """Return how many numbers hold each of these shingles."""
-    counts = _find(heads, entries, meta, shingles)
+@kernel("i8[::1](i8[::1], i8[:,::1], i8[::1], i8[::1], i8[:,::1], i8[::1], i8, i8[::1], i8, i8[::1])")
+def weights(
+    heads: Ints, entries: Ints, meta: Ints, other_heads: Ints, other_entries: Ints, other_meta: Ints,
+    times: int, logs: Ints, most: int, shingles: Ints,
+) -> Ints:  # fmt: skip
+    """Return `most - logs[times * a + b]` for each shingle, where a and b are how many hold it in the two indexes."""
+    found, others = _find(heads, entries, meta, shingles), _find(other_heads, other_entries, other_meta, shingles)
     for place in range(shingles.size):
-        counts[place] = 0 if counts[place] == NONE else entries[counts[place], HELD]
-    return counts
+        found[place] = most - logs[times * _held(entries, found[place]) + _held(other_entries, others[place])]
+    return found
 
 
-@kernel("UniTuple(i8, 3)(i8[::1], i8[:,::1], i8[::1], i8[::1], i8[:,::1], i8[::1], i8, i8[::1], i8[::1], i8[::1])")
-def sums_of_logs(
-    heads: Ints, entries: Ints, meta: Ints,
-    other_heads: Ints, other_entries: Ints, other_meta: Ints,
-    times: int, logs: Ints, shingles: Ints, among: Ints,
-) -> tuple[int, int, int]:  # fmt: skip
-    """Return how many of these shingles are among others, and the sums of logarithms of those that are and of all.
-
-    The logarithm of a shingle is `logs[times * a + b]`, where a and b are how many hold it in the two indexes.
-    """
-    counts = times * holders(heads, entries, meta, shingles) + holders(other_heads, other_entries, other_meta, shingles)
-    found = sum_found = total = place = 0
-    for shingle, count in zip(shingles, counts):  # noqa: B905  Numba knows no `strict`
-        total += logs[count]
+@kernel("UniTuple(i8, 2)(i8[::1], i8[:,::1], i8[::1], i8[::1], i8[:,::1], i8[::1], i8, i8[::1], i8, i8[::1], i8[::1])")
+def weigh_both(
+    heads: Ints, entries: Ints, meta: Ints, other_heads: Ints, other_entries: Ints, other_meta: Ints,
+    times: int, logs: Ints, most: int, shingles: Ints, among: Ints,
+) -> tuple[int, int]:  # fmt: skip
+    """Return the sums of `weights`: of those of these shingles that are among others, and of all."""
+    bits = weights(heads, entries, meta, other_heads, other_entries, other_meta, times, logs, most, shingles)
+    shared = place = 0
+    for shingle, weight in zip(shingles, bits):  # noqa: B905  Numba knows no `strict`
         while place < among.size and among[place] < shingle:
             place += 1
         if place < among.size and among[place] == shingle:
-            found += 1
-            sum_found += logs[count]
-    return found, sum_found, total
+            shared += weight
+    return shared, bits.sum()
 
 
 @kernel("Tuple((i8[::1], u1[:,::1], i8[::1], i8[::1]))(i8[::1], i8[:,::1], i8[::1], i8[::1], i8[::1], i8, i8, i8, i8)")
@@ -318,8 +319,7 @@ def neighbours(
     Numbers are compared by how many shingles they share with others beside the newcomer, among the `newest` of each;
     of equals the newer one comes first. Places are those of the shingles that anybody else holds.
 
-    Returns:
-        the numbers; for each and each place, whether it holds the shingle there; the places; the holders of each.
+    Returns: the numbers; for each and each place, whether it holds the shingle there; the places; the holders of each.
     """
     found = _find(heads, entries, meta, shingles)
     places = np.empty(shingles.size, dtype=np.int64)
