@@ -51,10 +51,10 @@ class Index:
         if done < shingles.size:
             raise KeyError(f"number {number} does not hold shingle {shingles.array[done]}")
 
-    def votes(self, shingles: Ints, postings_max: int = ANY) -> tuple[Ints, Ints]:
-        """Return what holds any of these shingles, and how many each; what more than `postings_max` hold counts not."""
-        numbers, counts, _ = loops.votes(self.heads, self.entries, self.arena, self.meta, shingles, postings_max)
-        return numbers, counts
+    def votes(self, shingles: Ints, votes_min: int = 1) -> dict[int, int]:
+        """Return what holds at least so many of these shingles, with how many."""
+        numbers, counts = loops.votes(self.heads, self.entries, self.arena, self.meta, shingles, votes_min)
+        return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
 
     def foremost(self, shingles: Ints, postings_max: int, most: int) -> tuple[list[list[int]], bool]:
         """Return what holds the most of these shingles, each with how many; of equals the smaller number first.

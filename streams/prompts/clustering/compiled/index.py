@@ -215,10 +215,7 @@ def _counted(entries: Ints, arena: Ints, among: Ints, newest: int, held_min: int
     total = 0
     for entry in among:
         total += min(newest, entries[entry, HELD])
-    size = 2
-    while size < 2 * total:
-        size <<= 1
-    table = np.full(size, NONE, dtype=np.int64)
+    table = np.full(_mask(2 * total) + 1, NONE, dtype=np.int64)
     numbers, counts = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.int64)
     distinct = 0
     for entry in among:
@@ -235,18 +232,12 @@ def _counted(entries: Ints, arena: Ints, among: Ints, newest: int, held_min: int
     return numbers[:distinct].copy(), counts[:distinct].copy()
 
 
-@kernel("Tuple((i8[::1], i8[::1], i8))(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8)")
-def votes(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, held_max: int) -> tuple[Ints, Ints, int]:
-    """Return who holds any of these shingles, how many each, and how many count not: more than `held_max` hold them."""
+@kernel("Tuple((i8[::1], i8[::1]))(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8)")
+def votes(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, votes_min: int) -> tuple[Ints, Ints]:
+    """Return the numbers that hold at least so many of these shingles, and how many each holds."""
     found = _find(heads, entries, meta, shingles)
-    count = left_out = 0
-    for entry in found:
-        few = 0 < _held(entries, entry) <= held_max
-        found[count] = entry
-        count += few
-        left_out += entry != NONE and not few
-    numbers, counts = _counted(entries, arena, found[:count], held_max, 1)
-    return numbers, counts, left_out
+    numbers, counts = _counted(entries, arena, found[found != NONE], arena.size + 1, 1)
+    return numbers[counts >= votes_min], counts[counts >= votes_min]
 
 
 @kernel()
@@ -272,13 +263,22 @@ def _ranked(numbers: Ints, counts: Ints, most: int, sign: int) -> Ints:
 def foremost(
     heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, held_max: int, most: int
 ) -> tuple[Ints, int]:
-    """Return rows of a number and its votes, the most first, of equals the smaller number; and how many count not."""
-    numbers, counts, left_out = votes(heads, entries, arena, meta, shingles, held_max)
+    """Return rows of a number and its votes, the most votes first, of equals the smaller number.
+
+    What more than `held_max` numbers hold does not count; return also how many shingles that are.
+    """
+    found = _find(heads, entries, meta, shingles)
+    found = found[found != NONE]
+    count = 0
+    for entry in found:
+        found[count] = entry
+        count += entries[entry, HELD] <= held_max
+    numbers, counts = _counted(entries, arena, found[:count], held_max, 1)
     first = _ranked(numbers, counts, most, 1)
     ranking = np.empty((first.size, 2), dtype=np.int64)
     for row in range(first.size):
         ranking[row, 0], ranking[row, 1] = numbers[first[row]], counts[first[row]]
-    return ranking, left_out
+    return ranking, found.size - count
 
 
 @kernel("i8[::1](i8[::1], i8[:,::1], i8[::1], i8[::1], i8[:,::1], i8[::1], i8, i8[::1], i8, i8[::1])")
