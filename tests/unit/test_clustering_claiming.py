@@ -39,7 +39,7 @@ def test_members_of_a_rival_do_not_come_before_prompts_that_hold_all_constants()
     rival = founded(moves, filled(f"{REPLY} Mention the fair.", 8))
     cluster = founded(moves, filled(REPLY, 4, seed=2))
     assert (
-        set(state.pool.votes(cluster.signature.array)[0].tolist()) > rival.kept.keys()
+        state.pool.votes(cluster.signature.array).keys() > rival.kept.keys()
     )  # they have votes already, being a rival's
 
     claim(moves, cluster)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.prompts.clustering.compiled.index import ARENA_USED
+from streams.prompts.clustering.compiled.index import ARENA_USED, weights
 from streams.prompts.clustering.index import ANY, Index
 from tests.clustering import shingles
 
@@ -31,10 +31,8 @@ def index_of(holders: dict[int, frozenset[int]]) -> Index:
     return index
 
 
-def votes(index: Index, asked: frozenset[int] | set[int], postings_max: int = ANY) -> dict[int, int]:
-    numbers, counts = index.votes(shingles(asked).array, postings_max)
-    assert len(set(numbers.tolist())) == len(numbers)
-    return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+def votes(index: Index, asked: frozenset[int] | set[int], votes_min: int = 1) -> dict[int, int]:
+    return index.votes(shingles(asked).array, votes_min)
 
 
 def counted(holders: dict[int, frozenset[int]], asked: frozenset[int]) -> dict[int, int]:
@@ -46,14 +44,15 @@ def test_votes_count_the_shingles_asked_for_that_each_number_holds() -> None:
     assert votes(index, {10, 11, 12, 99}) == {1: 3, 2: 2}
 
 
-def test_votes_leave_out_shingles_that_too_many_hold() -> None:
-    index = index_of({1: frozenset({10, 11}), 2: frozenset({11, 12}), 3: frozenset({11, 12})})
-    assert votes(index, {10, 11, 12}, postings_max=2) == {1: 1, 2: 1, 3: 1}
+def test_those_with_few_votes_are_left_out_if_asked() -> None:
+    index = index_of({1: frozenset({10, 11}), 2: frozenset({11, 12}), 3: frozenset({12})})
+    assert votes(index, {10, 11, 12}, votes_min=2) == {1: 2, 2: 2}
 
 
 def test_the_foremost_hold_the_most_and_of_equals_the_smallest_number_comes_first() -> None:
     index = index_of({5: frozenset({1, 2}), 9: frozenset({1, 2, 3}), 3: frozenset({2, 3}), 4: frozenset({3})})
-    assert index.foremost(shingles({1, 2, 3}).array, ANY, 3) == [[9, 3], [3, 2], [5, 2]]
+    assert index.foremost(shingles({1, 2, 3}).array, ANY, 3) == ([[9, 3], [3, 2], [5, 2]], True)
+    assert index.foremost(shingles({1, 2, 3}).array, 2, 3) == ([[5, 1], [9, 1]], False)
 
 
 def test_what_is_not_held_cannot_be_taken_out() -> None:
@@ -96,7 +95,11 @@ def test_a_long_history_leaves_just_what_is_still_held(
     assert votes(index, everything) == counted(holders, everything)
     held_by = Counter(shingle for held in holders.values() for shingle in held)
     asked = np.array(sorted(everything))
-    assert index.holders(asked).tolist() == [held_by[shingle] for shingle in asked.tolist()]
+    none = Index()
+    bits = weights(
+        index.heads, index.entries, index.meta, none.heads, none.entries, none.meta, 1, -np.arange(400), 0, asked
+    )
+    assert bits.tolist() == [held_by[shingle] for shingle in asked.tolist()]
 
 
 def test_a_neighbour_is_found_among_many_that_hold_the_same() -> None:

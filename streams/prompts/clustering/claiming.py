@@ -52,11 +52,8 @@ def _worth_a_look(state: State, cluster: Cluster) -> list[int]:
     size = cluster.signature.size
     votes: dict[int, int] = {}
     for index in filter(len, (state.pool, state.claimable)):
-        numbers, counts = index.votes(cluster.signature.array)
-        enough = 2 * counts >= size
-        votes.update(zip(numbers[enough].tolist(), counts[enough].tolist(), strict=True))
-    ordinals, overlaps = state.by_constant.votes(cluster.signature.array)
-    for ordinal, shared in zip(ordinals.tolist(), overlaps.tolist(), strict=True):
+        votes |= index.votes(cluster.signature.array, (size + 1) // 2)
+    for ordinal, shared in state.by_constant.votes(cluster.signature.array).items():
         other = state.clusters[ordinal]
         if 100 * shared >= RIVAL_PERCENT * other.signature.size and other is not cluster:
             votes.update(dict.fromkeys(other.kept, size))
@@ -73,7 +70,7 @@ def evict(moves: Moves, cluster: Cluster) -> None:
     for kept in cluster.sample():
         if cluster.ordinal not in state.clusters or kept.home != cluster.ordinal:
             return
-        if cluster.signature.size and cluster.signature <= kept.shingles:
+        if cluster.signature.size and kept.holds(cluster.signature):
             continue
         here = Candidate(state, cluster, kept.shingles)
         if here.covers and here.shared.ends == cluster.anchors:

@@ -37,6 +37,7 @@ class Kept:
     row_table: str | None = None
     index: Index | None = None  # derived: the one it stands in
     _sketch: Sketch | None = None  # one restored from its row has none until it is asked for
+    _held: Shingles | None = None  # derived: constants of which it is known that it holds all
 
     @property
     def sketch(self) -> Sketch:
@@ -53,6 +54,14 @@ class Kept:
     @property
     def shingles(self) -> Shingles:
         return (self._sketch or self.sketch).shingles
+
+    def holds(self, constants: Shingles) -> bool:
+        """Tell whether the prompt holds all of these constants. Repairs ask again and again, so a yes is remembered."""
+        if self._held is not constants:
+            if not constants <= self.shingles:
+                return False
+            self._held = constants
+        return True
 
 
 @dataclass(slots=True, eq=False)

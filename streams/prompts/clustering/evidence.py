@@ -31,12 +31,15 @@ class Evidence:
         self._candidates = candidates
         self._total = BACKGROUND_CLUSTERS * CLUSTER_COUNTS
         self._logs = _logs(2 * self._total)  # of a count and CLUSTER_COUNTS; no count is larger than the total
+        self._most = 0  # the logarithm of the total
+        self.resize(0)
 
     def resize(self, change: int) -> None:
         """Tell that the number of clusters (times `CLUSTER_COUNTS`) and candidates changed."""
         self._total += change
         if self._total >= self._logs.size:
             self._logs = _logs(2 * self._total)
+        self._most = int(self._logs[self._total - CLUSTER_COUNTS])
 
     def weigh(self, shingles: Shingles) -> int:
         """Return the bits (in fixed point) that these shingles weigh together."""
@@ -45,12 +48,11 @@ class Evidence:
     def weigh_both(self, shingles: Shingles, among: Shingles) -> tuple[int, int]:
         """Return the bits (in fixed point) that these shingles weigh: those of them that are among others, and all."""
         one, other = self._clusters, self._candidates
-        found, sum_found, total = loops.sums_of_logs(
+        shared, whole = loops.weigh_both(
             one.heads, one.entries, one.meta, other.heads, other.entries, other.meta,
-            CLUSTER_COUNTS, self._logs, shingles.array, among.array,
+            CLUSTER_COUNTS, self._logs, self._most, shingles.array, among.array,
         )  # fmt: skip
-        most = self._most
-        return found * most - sum_found, shingles.size * most - total
+        return shared, whole
 
     def weigh_besides(self, shingles: Shingles, others: Shingles) -> int:
         """Return the bits (in fixed point) that those of these shingles weigh that are not among others."""
@@ -59,13 +61,11 @@ class Evidence:
 
     def weights(self, shingles: Ints) -> Ints:
         """Return the bits (in fixed point) that each of these shingles weighs."""
-        counts = CLUSTER_COUNTS * self._clusters.holders(shingles) + self._candidates.holders(shingles)
-        weights: Ints = self._most - self._logs[counts]
-        return weights
-
-    @property
-    def _most(self) -> int:
-        return int(self._logs[self._total - CLUSTER_COUNTS])
+        one, other = self._clusters, self._candidates
+        return loops.weights(
+            one.heads, one.entries, one.meta, other.heads, other.entries, other.meta,
+            CLUSTER_COUNTS, self._logs, self._most, shingles,
+        )  # fmt: skip
 
 
 def _logs(most: int) -> Ints:

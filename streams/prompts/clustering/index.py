@@ -51,21 +51,20 @@ class Index:
         if done < shingles.size:
             raise KeyError(f"number {number} does not hold shingle {shingles.array[done]}")
 
-    def votes(self, shingles: Ints, postings_max: int = ANY) -> tuple[Ints, Ints]:
-        """Return what holds any of these shingles, and how many each; what more than `postings_max` hold counts not."""
-        numbers, counts = loops.votes(self.heads, self.entries, self.arena, self.meta, shingles, postings_max)
-        return numbers, counts
+    def votes(self, shingles: Ints, votes_min: int = 1) -> dict[int, int]:
+        """Return what holds at least so many of these shingles, with how many."""
+        numbers, counts = loops.votes(self.heads, self.entries, self.arena, self.meta, shingles, votes_min)
+        return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
 
-    def foremost(self, shingles: Ints, postings_max: int, most: int) -> list[list[int]]:
-        """Return what holds the most of these shingles, each with how many; of equals the smaller number first."""
-        ranking = np.empty((most, 2), dtype=np.int64)
-        count = loops.foremost(self.heads, self.entries, self.arena, self.meta, shingles, postings_max, ranking)
-        found: list[list[int]] = ranking[:count].tolist()
-        return found
+    def foremost(self, shingles: Ints, postings_max: int, most: int) -> tuple[list[list[int]], bool]:
+        """Return what holds the most of these shingles, each with how many; of equals the smaller number first.
 
-    def holders(self, shingles: Ints) -> Ints:
-        """Return how many numbers hold each of these shingles."""
-        return loops.holders(self.heads, self.entries, self.meta, shingles)
+        What more than `postings_max` hold counts not; say also whether that was nothing.
+        """
+        ranking, left_out = loops.foremost(
+            self.heads, self.entries, self.arena, self.meta, shingles, postings_max, most
+        )
+        return ranking.tolist(), left_out == 0
 
     def neighbours(
         self, shingles: Ints, newcomer: int, newest: int, votes_min: int, most: int

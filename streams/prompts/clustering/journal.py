@@ -6,6 +6,7 @@ MOVED record a prompt, and no word of a cluster that did not outlive the arrival
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +16,8 @@ from streams.prompts.clustering.match import Match
 from streams.prompts.clustering.policy import ALGORITHM, Policy
 
 SHARE_DIGITS = 4  # of shares and cosines in records: enough to read, and the same on every machine
+_SHARE_STEPS = 10.0**SHARE_DIGITS
+_DOUBT = 1e-6  # of a step: nearer to the middle between two steps, a product does not tell which one is nearer
 SHARES_CACHED = 4_096  # what is said about them is kept: a settled cluster says the same again and again
 
 
@@ -106,9 +109,9 @@ def first_assignment(kept: Kept, cluster: Cluster | None, match: Match, policy: 
     nearest_id = second_id = None
     structure = meaning = runner_up = second_meaning = 0.0
     if nearest is not None:
-        nearest_id, structure, meaning = nearest.cluster.cluster_id, nearest.share, _rounded(nearest.cosine(kept))
+        nearest_id, structure, meaning = nearest.cluster.cluster_id, nearest.share, rounded(nearest.cosine(kept))
     if second is not None:
-        second_id, second_meaning = second.cluster.cluster_id, _rounded(second.cosine(kept))
+        second_id, second_meaning = second.cluster.cluster_id, rounded(second.cosine(kept))
         runner_up = second.share if second.covers else second.count_share
     structure, runner_up, margin = _compared(structure, runner_up)
     decision = Decision.trusted(
@@ -140,12 +143,12 @@ def first_assignment(kept: Kept, cluster: Cluster | None, match: Match, policy: 
 
 def _moved_assignment(move: _Move, policy: Policy) -> Assignment:
     kept, target = move.kept, move.target
-    structure = _rounded(move.structure)
+    structure = rounded(move.structure)
     decision = Decision.trusted(
         gate="moved",
         nearest_cluster_id=target.cluster_id if target else None,
         nearest_structure=structure,
-        nearest_meaning=_rounded(target.cosine(kept)) if target else 0.0,
+        nearest_meaning=rounded(target.cosine(kept)) if target else 0.0,
         second_cluster_id=move.origin,
         second_structure=0.0,
         second_meaning=0.0,
@@ -170,14 +173,14 @@ def _moved_assignment(move: _Move, policy: Policy) -> Assignment:
 @lru_cache(SHARES_CACHED)
 def _compared(structure: float, runner_up: float) -> tuple[float, float, float]:
     """Return two shares and the margin between them, as records show them."""
-    structure, runner_up = _rounded(structure), _rounded(runner_up)
-    return structure, runner_up, _rounded(structure - runner_up)
+    structure, runner_up = rounded(structure), rounded(runner_up)
+    return structure, runner_up, rounded(structure - runner_up)
 
 
 @lru_cache(SHARES_CACHED)
 def _confidence(similarity: float, margin: float) -> float:
     """Holding all constants counts most; a close second choice takes up to a third away."""
-    return _rounded(max(0.0, min(1.0, similarity)) * (2 + min(1.0, max(0.0, margin) / 0.3)) / 3)
+    return rounded(max(0.0, min(1.0, similarity)) * (2 + min(1.0, max(0.0, margin) / 0.3)) / 3)
 
 
 def _reasoning(cluster: Cluster | None, decision: Decision, policy: Policy) -> str:
@@ -206,5 +209,10 @@ def _held(held: float, next_held: float) -> str:
     return f"holds {held:.0%} of the cluster's constants, and {next_held:.0%} of the next cluster's"
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """Return the very number that `round` does, which writes and reads a text to find it."""
+    steps = value * _SHARE_STEPS + 0.5
+    whole = math.floor(steps)
+    if whole and _DOUBT < steps - whole < 1 - _DOUBT:  # 0 has a sign
+        return whole / _SHARE_STEPS
     return round(value, SHARE_DIGITS)

@@ -32,19 +32,16 @@ class Candidate:
 
     __slots__ = ("_cosine", "_evidence", "_shared", "_shingles", "_weights", "cluster", "covers", "held")
 
-    def __init__(self, state: State, cluster: Cluster, shingles: Shingles, held_at_least: int = 0) -> None:
-        signature = cluster.signature
+    def __init__(self, state: State, cluster: Cluster, shingles: Shingles, held: int | None = None) -> None:
         self.cluster = cluster
         # How many of the constants the prompt holds.
-        self.held = held_at_least
-        if held_at_least < signature.size:
-            self.held = count_both(signature.array, shingles.array)
+        self.held: int = count_both(cluster.signature.array, shingles.array) if held is None else held
         self._shingles = shingles
         self._evidence = state.evidence
         self._shared: Shingles | None = None
         self._weights: tuple[int, int] | None = None
         self._cosine: float | None = None
-        self.covers = held_at_least == signature.size > 0 or self._covers(state.policy.cover_percent)
+        self.covers = self._covers(state.policy.cover_percent)
 
     @property
     def shared(self) -> Shingles:
@@ -143,11 +140,12 @@ def match(state: State, kept: Kept) -> Match:
     order, shingles = kept.sketch
     best: Candidate | None = None
     rest: list[Candidate] = []
-    for ordinal, shared in state.by_constant.foremost(order, POSTINGS_MAX, CANDIDATES_MAX):
+    nearest, complete = state.by_constant.foremost(order, POSTINGS_MAX, CANDIDATES_MAX)
+    for ordinal, shared in nearest:
         cluster = state.clusters[ordinal]
         if 2 * shared < cluster.signature.size and rest:
             continue  # cannot cover, and the record already has a second
-        candidate = Candidate(state, cluster, shingles, shared)
+        candidate = Candidate(state, cluster, shingles, shared if complete else None)
         if candidate.covers and (best is None or explains_better(state, candidate, best, kept)):
             if best is not None:
                 rest.append(best)

@@ -29,7 +29,7 @@ def merge(moves: Moves, cluster: Cluster) -> None:
     state, policy = moves.state, moves.state.policy
     constants = cluster.signature.array
     # It has the most constants in common with itself.
-    nearest = state.by_constant.foremost(constants, ANY, NEIGHBOURS_MAX + 1)
+    nearest, _ = state.by_constant.foremost(constants, ANY, NEIGHBOURS_MAX + 1)
     others = [(state.clusters[ordinal], count) for ordinal, count in nearest if ordinal != cluster.ordinal]
     near = [one for one, count in others[:NEIGHBOURS_MAX] if count >= policy.constants_min and not one.retired]
     bits = state.evidence.weights(constants) if near else constants

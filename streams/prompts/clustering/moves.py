@@ -153,7 +153,7 @@ class Moves:
             return
         members = len(cluster.kept)
         unanimous = _needed(members, self.state.policy.keep_percent) == members
-        if unanimous and cluster.signature <= newcomer.shingles:
+        if unanimous and newcomer.holds(cluster.signature):
             return  # constants are what all hold, and the newcomer holds them
         self.learn(cluster)
 

@@ -217,7 +217,7 @@ def _groups(sample: list[Kept], signature: Shingles, members_min: int) -> list[_
     """Return sets of members (as bit masks), each with the shingles that just these members hold."""
     most = len(sample) * 9 // 10  # what almost all hold is a constant already
     arrays = [kept.shingles.array for kept in sample]
-    starts = np.array([0, *accumulate(array.size for array in arrays)])
+    starts = np.array([0, *accumulate(map(len, arrays))])
     firsts, shingles, bounds = grouped(
         np.concatenate(arrays), starts, signature.array, members_min, most, GROUPS_MAX, SAME_GROUP_PERCENT, SPREAD
     )

@@ -158,9 +158,9 @@ class State:
 
     def sign(self, cluster: Cluster, signature: Shingles) -> None:
         """Give a cluster other constants."""
-        gone, come = cluster.signature - signature, signature - cluster.signature
-        if not gone and not come:
+        if cluster.signature.size == signature.size and cluster.signature <= signature:
             return
+        gone, come = cluster.signature - signature, signature - cluster.signature
         self.by_constant.take_out(gone, cluster.ordinal)
         self.by_constant.insert(come, cluster.ordinal)
         cluster.set_signature(signature)

@@ -7,7 +7,6 @@ text that still varies. What follows such text and ends the prompt is a last sen
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from streams.prompts.clustering.cluster import Kept
@@ -40,11 +39,18 @@ def are_values(
         return True
     large = [[gap for gap in filled if gap.own > max(few, WORD_FILL_MAX)] for filled in laid]
     doubtful = [gap for filled in large for gap in filled if not (gap.labelled and weight < around)]
-    if doubtful:
-        contents = Counter(gap.content for filled in laid for gap in filled)
-        if any(contents[gap.content] < 2 for gap in doubtful):
-            return False
+    if not all(_comes_again(gap, laid) for gap in doubtful):
+        return False
     return all(len(filled) <= (FILLS_MAX if all(gap.labelled for gap in filled) else 1) for filled in large)
+
+
+def _comes_again(gap: Gap, laid: list[list[Gap]]) -> bool:
+    """Tell whether what a gap holds stands in another one too. Few are as long, so few texts are read."""
+    alike = [other for filled in laid for other in filled if other.end - other.start == gap.end - gap.start]
+    if len(alike) < 2:
+        return False
+    content = gap.content
+    return sum(other.content == content for other in alike) > 1
 
 
 def _may_be_value(gap: Gap, *, light: bool, lighter: bool) -> bool:

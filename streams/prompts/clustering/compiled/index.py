@@ -20,8 +20,7 @@ from streams.compiler import SPREAD_SHIFT, Bytes, Ints, kernel
 NONE = -1
 KEY, NEXT, HELD, FIRST, CLASS = COLUMNS = range(5)  # of an entry
 BUCKETS, ENTRIES_USED, ENTRIES_FREE, KEYS, ARENA_USED, SPREAD_BY, BLOCKS_FREE = range(7)  # places in meta
-SIZE_CLASSES = 40
-META_SIZE = BLOCKS_FREE + SIZE_CLASSES
+META_SIZE = BLOCKS_FREE + 40  # sizes
 BUCKETS_FIRST = 8
 _SPREAD = 0x9E3779B1  # odd, by the golden ratio: spreads consecutive numbers over a table
 
@@ -59,6 +58,11 @@ def _find(heads: Ints, entries: Ints, meta: Ints, shingles: Ints) -> Ints:
             key = entries[max(entry, 0), KEY]
         found[place] = entry
     return found
+
+
+@kernel()
+def _held(entries: Ints, entry: int) -> int:
+    return 0 if entry == NONE else entries[entry, HELD]
 
 
 @kernel()
@@ -211,17 +215,13 @@ def _counted(entries: Ints, arena: Ints, among: Ints, newest: int, held_min: int
     total = 0
     for entry in among:
         total += min(newest, entries[entry, HELD])
-    size = 2
-    while size < 2 * total:
-        size <<= 1
-    table = np.full(size, NONE, dtype=np.int64)
+    table = np.full(_mask(2 * total) + 1, NONE, dtype=np.int64)
     numbers, counts = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.int64)
     distinct = 0
     for entry in among:
         held, first = entries[entry, HELD], entries[entry, FIRST]
-        if held < held_min:
-            continue
-        for place in range(held - min(newest, held), held):
+        begin = held - min(newest, held) if held >= held_min else held
+        for place in range(begin, held):
             number = first if held == 1 else arena[first + place]
             slot = _seat(table, numbers, number)
             if table[slot] == NONE:
@@ -233,18 +233,11 @@ def _counted(entries: Ints, arena: Ints, among: Ints, newest: int, held_min: int
 
 
 @kernel("Tuple((i8[::1], i8[::1]))(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8)")
-def votes(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, postings_max: int) -> tuple[Ints, Ints]:
-    """Return the numbers that hold any of these shingles, and how many each holds.
-
-    What more than `postings_max` numbers hold does not count.
-    """
+def votes(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, votes_min: int) -> tuple[Ints, Ints]:
+    """Return the numbers that hold at least so many of these shingles, and how many each holds."""
     found = _find(heads, entries, meta, shingles)
-    count = 0
-    for entry in found:
-        if entry != NONE and entries[entry, HELD] <= postings_max:
-            found[count] = entry
-            count += 1
-    return _counted(entries, arena, found[:count], postings_max, 1)
+    numbers, counts = _counted(entries, arena, found[found != NONE], arena.size + 1, 1)
+    return numbers[counts >= votes_min], counts[counts >= votes_min]
 
 
 @kernel()
@@ -266,45 +259,54 @@ def _ranked(numbers: Ints, counts: Ints, most: int, sign: int) -> Ints:
     return places[:taken]
 
 
-@kernel("i8(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8, i8[:, ::1])")
-def foremost(heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, held_max: int, ranking: Ints) -> int:
-    """Fill rows with a number and its votes, the most votes first, of equals the smaller number; return how many."""
-    numbers, counts = votes(heads, entries, arena, meta, shingles, held_max)
-    first = _ranked(numbers, counts, len(ranking), 1)
+@kernel("Tuple((i8[:, ::1], i8))(i8[::1], i8[:, ::1], i8[::1], i8[::1], i8[::1], i8, i8)")
+def foremost(
+    heads: Ints, entries: Ints, arena: Ints, meta: Ints, shingles: Ints, held_max: int, most: int
+) -> tuple[Ints, int]:
+    """Return rows of a number and its votes, the most votes first, of equals the smaller number.
+
+    What more than `held_max` numbers hold does not count; return also how many shingles that are.
+    """
+    found = _find(heads, entries, meta, shingles)
+    found = found[found != NONE]
+    count = 0
+    for entry in found:
+        found[count] = entry
+        count += entries[entry, HELD] <= held_max
+    numbers, counts = _counted(entries, arena, found[:count], held_max, 1)
+    first = _ranked(numbers, counts, most, 1)
+    ranking = np.empty((first.size, 2), dtype=np.int64)
     for row in range(first.size):
         ranking[row, 0], ranking[row, 1] = numbers[first[row]], counts[first[row]]
-    return first.size
+    return ranking, found.size - count
 
 
-@kernel("i8[::1](i8[::1], i8[:, ::1], i8[::1], i8[::1])")
-def holders(heads: Ints, entries: Ints, meta: Ints, shingles: Ints) -> Ints:
-    """Return how many numbers hold each of these shingles."""
-    counts = _find(heads, entries, meta, shingles)
+@kernel("i8[::1](i8[::1], i8[:,::1], i8[::1], i8[::1], i8[:,::1], i8[::1], i8, i8[::1], i8, i8[::1])")
+def weights(
+    heads: Ints, entries: Ints, meta: Ints, other_heads: Ints, other_entries: Ints, other_meta: Ints,
+    times: int, logs: Ints, most: int, shingles: Ints,
+) -> Ints:  # fmt: skip
+    """Return `most - logs[times * a + b]` for each shingle, where a and b are how many hold it in the two indexes."""
+    found, others = _find(heads, entries, meta, shingles), _find(other_heads, other_entries, other_meta, shingles)
     for place in range(shingles.size):
-        counts[place] = 0 if counts[place] == NONE else entries[counts[place], HELD]
-    return counts
+        found[place] = most - logs[times * _held(entries, found[place]) + _held(other_entries, others[place])]
+    return found
 
 
-@kernel("UniTuple(i8, 3)(i8[::1], i8[:,::1], i8[::1], i8[::1], i8[:,::1], i8[::1], i8, i8[::1], i8[::1], i8[::1])")
-def sums_of_logs(
-    heads: Ints, entries: Ints, meta: Ints,
-    other_heads: Ints, other_entries: Ints, other_meta: Ints,
-    times: int, logs: Ints, shingles: Ints, among: Ints,
-) -> tuple[int, int, int]:  # fmt: skip
-    """Return how many of these shingles are among others, and the sums of logarithms of those that are and of all.
-
-    The logarithm of a shingle is `logs[times * a + b]`, where a and b are how many hold it in the two indexes.
-    """
-    counts = times * holders(heads, entries, meta, shingles) + holders(other_heads, other_entries, other_meta, shingles)
-    found = sum_found = total = place = 0
-    for shingle, count in zip(shingles, counts):  # noqa: B905  Numba knows no `strict`
-        total += logs[count]
+@kernel("UniTuple(i8, 2)(i8[::1], i8[:,::1], i8[::1], i8[::1], i8[:,::1], i8[::1], i8, i8[::1], i8, i8[::1], i8[::1])")
+def weigh_both(
+    heads: Ints, entries: Ints, meta: Ints, other_heads: Ints, other_entries: Ints, other_meta: Ints,
+    times: int, logs: Ints, most: int, shingles: Ints, among: Ints,
+) -> tuple[int, int]:  # fmt: skip
+    """Return the sums of `weights`: of those of these shingles that are among others, and of all."""
+    bits = weights(heads, entries, meta, other_heads, other_entries, other_meta, times, logs, most, shingles)
+    shared = place = 0
+    for shingle, weight in zip(shingles, bits):  # noqa: B905  Numba knows no `strict`
         while place < among.size and among[place] < shingle:
             place += 1
         if place < among.size and among[place] == shingle:
-            found += 1
-            sum_found += logs[count]
-    return found, sum_found, total
+            shared += weight
+    return shared, bits.sum()
 
 
 @kernel("Tuple((i8[::1], u1[:,::1], i8[::1], i8[::1]))(i8[::1], i8[:,::1], i8[::1], i8[::1], i8[::1], i8, i8, i8, i8)")
@@ -317,9 +319,7 @@ def neighbours(
     Numbers are compared by how many shingles they share with others beside the newcomer, among the `newest` of each;
     of equals the newer one comes first. Places are those of the shingles that anybody else holds.
 
-    Returns:
-        the numbers; for each and each place, whether it holds the shingle there; the places; how many hold each, at
-        most `newest`.
+    Returns: the numbers; for each and each place, whether it holds the shingle there; the places; the holders of each.
     """
     found = _find(heads, entries, meta, shingles)
     places = np.empty(shingles.size, dtype=np.int64)

@@ -11,16 +11,12 @@ from streams.compiler import Ints, kernel
 def intersect(one: Ints, other: Ints) -> Ints:
     both = np.empty(min(one.size, other.size), dtype=np.int64)
     i = j = count = 0
-    while i < one.size and j < other.size:
-        if one[i] == other[j]:
-            both[count] = one[i]
-            count += 1
-            i += 1
-            j += 1
-        elif one[i] < other[j]:
-            i += 1
-        else:
-            j += 1
+    while i < one.size and j < other.size:  # without branches: which side goes on cannot be guessed
+        here, there = one[i], other[j]
+        both[count] = here
+        count += here == there
+        i += here <= there
+        j += there <= here
     return both[:count].copy()
 
 

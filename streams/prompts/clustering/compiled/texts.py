@@ -58,10 +58,7 @@ def classes() -> Bytes:
 
 
 @kernel()
-def _hash(codes: Codes, start: int, end: int) -> np.uint64:
-    mixed = _SEED
-    for place in range(start, end):
-        mixed = (mixed ^ np.uint64(codes[place])) * _STEP
+def _mixed(mixed: np.uint64) -> np.uint64:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIXER_1
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIXER_2
     return mixed ^ (mixed >> np.uint64(31))
@@ -80,6 +77,7 @@ def _tokens(codes: Codes, classes: Bytes) -> tuple[Ints, Ints, Hashes]:
     while at < codes.size:
         start = at
         what = classes[codes[at]]
+        identity = (_SEED ^ np.uint64(codes[at])) * _STEP
         at += 1
         kind = _MARK
         if what & UNSPACED:
@@ -89,15 +87,17 @@ def _tokens(codes: Codes, classes: Bytes) -> tuple[Ints, Ints, Hashes]:
             decimal = what & DECIMAL
             while at < codes.size and classes[codes[at]] & (WORD | UNSPACED) == WORD:
                 decimal &= classes[codes[at]]
+                identity = (identity ^ np.uint64(codes[at])) * _STEP
                 at += 1
             kind = _NUMBER if decimal else _WORD
         elif codes[start] == _LINE_BREAK:
             while at < codes.size and codes[at] == _LINE_BREAK:
+                identity = (identity ^ np.uint64(_LINE_BREAK)) * _STEP
                 at += 1
         elif what & SPACE:
             continue
         starts[count], ends[count] = start, at
-        identities[count] = (_hash(codes, start, at) & ~_KIND) | kind
+        identities[count] = (_mixed(identity) & ~_KIND) | kind
         count += 1
     return starts[:count], ends[:count], identities[:count]
 

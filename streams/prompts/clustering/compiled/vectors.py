@@ -42,13 +42,14 @@ def add(sums: NDArray[np.float64], vector: NDArray[np.int8], times: float) -> No
 def cosine(sums: NDArray[np.float64], vector: NDArray[np.int8]) -> float:
     """Return the cosine of two vectors of whole numbers, or 0 if one of them is nothing.
 
-    All sums are below 2**53, and so exact in any order.
+    All sums are below 2**53, and so exact in any order: of integers, the machine may add several at a time.
     """
     _check(sums, vector)
-    product = square = other_square = 0.0
+    product = square = other_square = np.int64(0)
     for place in range(sums.size):
-        product += sums[place] * vector[place]
-        square += sums[place] * sums[place]
-        other_square += float(vector[place]) * float(vector[place])
-    lengths = square * other_square
+        one, other = np.int64(np.int32(sums[place])), np.int64(vector[place])
+        product += one * other
+        square += one * one
+        other_square += other * other
+    lengths = float(square) * float(other_square)
     return product / math.sqrt(lengths) if lengths else 0.0
