@@ -87,10 +87,6 @@ class Version:
     template: Template
     template_id: str
 
-    @property
-    def chars(self) -> int:
-        return self.template.constant_chars
-
 
 class Read(NamedTuple):
     """A text read with an announced version; `values` is None where none parses it."""
@@ -114,6 +110,7 @@ class ClusterState:
     family_id: str | None = None
     template: Template | None = None
     versions: list[Version] = field(default_factory=list)  # announced ones, newest last
+    ranked: list[Version] = field(default_factory=list)  # the same as texts are read with them, or none; never stored
     since_version: int = 0  # members since the newest version, or since the template last changed
     steady: int = 0  # members in a row that parsed
     learn_at: int = FIRST_LESSON  # members at which the template is learnt again
@@ -242,8 +239,9 @@ class ClusterState:
     def read(self, text: str) -> Read:
         """Read a text with the announced version that leaves least of it to the slots, the newest of equals."""
         current = self.versions[-1]
-        known = reversed(self.versions)
-        for version in sorted(known, key=lambda version: -version.chars) if len(self.versions) > 1 else known:
+        if not self.ranked:
+            self.ranked = sorted(self.versions, key=lambda version: version.template.constant_chars)[::-1]
+        for version in self.ranked:
             values = version.template.parse(text)
             if values is not None:
                 return Read(CURRENT if version is current else EARLIER, version, values)
@@ -251,8 +249,8 @@ class ClusterState:
 
     def count(self, values: list[str]) -> None:
         """Take the slot values of a member into the statistics."""
-        for sketch, value in zip(self.sketches, values, strict=True):
-            sketch.add(value)
+        for slot, sketch in enumerate(self.sketches):
+            sketch.add(values[slot])
 
     def begin(self, template: Template, number: str, *, instead_of: int = 0) -> None:
         """Make a template the newest version; its statistics begin with the texts at hand.
@@ -262,7 +260,7 @@ class ClusterState:
         """
         self.template = template
         kept = self.versions[: max(0, len(self.versions) - instead_of)]
-        self.versions = [*kept[1 - HISTORY_MAX :], self._version(number, template)]
+        self.versions, self.ranked = [*kept[1 - HISTORY_MAX :], self._version(number, template)], []
         self.loosened, self.varied = False, None
         self.sketches = [Sketch() for _ in range(template.slots)]
         reads = {place: self.read(sample.text) for place, sample in self.pool.items()}
@@ -283,7 +281,7 @@ class ClusterState:
 
     def renumber(self, number: str) -> None:
         """Give the newest version another number, before anyone has heard of it."""
-        self.versions[-1] = self._version(number, self.versions[-1].template)
+        self.versions[-1], self.ranked = self._version(number, self.versions[-1].template), []
 
     def _version(self, number: str, template: Template) -> Version:
         return Version(number, template, ids.template_id(self.cluster_id, number))
