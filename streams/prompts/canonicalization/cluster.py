@@ -48,25 +48,21 @@ MEANING_UNKNOWN = 0
 CURRENT, EARLIER, STRANGE = 0, 1, 2
 
 
-@dataclass(slots=True)
 class Sample:
     """A kept member: `meaning` is its cosine to the cluster's centre in millionths, `reading` what parses it.
 
-    `arrived` is when it came, in the tenant's prompts.
+    `arrived` is when it came, in the tenant's prompts. One a prompt is made, so it is no dataclass.
     """
 
-    prompt_id: str
-    text: str
-    meaning: int
-    reading: int
-    arrived: int
-    priority: tuple[int, str] = field(init=False)
-    # How the text was last read: looks at the newest members ask for the same again and again. Never stored.
-    _read_with: Template | None = field(init=False, repr=False, compare=False, default=None)
-    _values: list[str] | None = field(init=False, repr=False, compare=False, default=None)
+    __slots__ = ("_read_with", "_values", "arrived", "meaning", "priority", "prompt_id", "reading", "text")
 
-    def __post_init__(self) -> None:
-        self.priority = (xxhash.xxh3_64_intdigest(self.prompt_id.encode("utf-8", "surrogatepass")), self.prompt_id)
+    def __init__(self, prompt_id: str, text: str, meaning: int, reading: int, arrived: int) -> None:
+        self.prompt_id, self.text, self.meaning = prompt_id, text, meaning
+        self.reading, self.arrived = reading, arrived
+        self.priority = (xxhash.xxh3_64_intdigest(prompt_id.encode("utf-8", "surrogatepass")), prompt_id)
+        # How the text was last read: looks at the newest members ask for the same again and again. Never stored.
+        self._read_with: Template | None = None
+        self._values: list[str] | None = None
 
     def values(self, template: Template) -> list[str] | None:
         """Return what the text fills the slots of a template with, or None where that does not parse it."""
