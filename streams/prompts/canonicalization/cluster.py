@@ -14,7 +14,6 @@ looks at the newest members ask for it over and over; there is one such reading 
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -193,9 +192,20 @@ class ClusterState:
         elif len(self.base) == BASE_MAX and sample.priority >= self.pool[self.base[-1]].priority:
             self._drop(place)  # as most members do, once there were many
         else:
-            insort(self.base, place, key=lambda kept: self.pool[kept].priority)
+            self.base.insert(self._rank(sample.priority), place)
             if len(self.base) > BASE_MAX:
                 self._drop(self.base.pop())
+
+    def _rank(self, priority: tuple[int, str]) -> int:
+        """Return how many base texts come before one of this priority."""
+        low, high = 0, len(self.base)
+        while low < high:
+            middle = (low + high) // 2
+            if priority < self.pool[self.base[middle]].priority:
+                high = middle
+            else:
+                low = middle + 1
+        return low
 
     def _drop(self, place: int) -> None:
         self.pool_chars -= len(self.pool.pop(place).text)
@@ -262,6 +272,7 @@ class ClusterState:
         reads = {place: self.read(sample.text) for place, sample in self.pool.items()}
         for place, read in reads.items():
             self.pool[place].reading = read.reading
+            self.pool[place].remember(read.version.template, read.values)
         self.changed.update(self.pool)
         older, self.base, self.odd = sorted([*self.base, *self.odd]), [], []
         for place in older:
