@@ -14,7 +14,6 @@ looks at the newest members ask for it over and over; there is one such reading 
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -48,25 +47,21 @@ MEANING_UNKNOWN = 0
 CURRENT, EARLIER, STRANGE = 0, 1, 2
 
 
-@dataclass(slots=True)
 class Sample:
     """A kept member: `meaning` is its cosine to the cluster's centre in millionths, `reading` what parses it.
 
-    `arrived` is when it came, in the tenant's prompts.
+    `arrived` is when it came, in the tenant's prompts. One a prompt is made, so it is no dataclass.
     """
 
-    prompt_id: str
-    text: str
-    meaning: int
-    reading: int
-    arrived: int
-    priority: tuple[int, str] = field(init=False)
-    # How the text was last read: looks at the newest members ask for the same again and again. Never stored.
-    _read_with: Template | None = field(init=False, repr=False, compare=False, default=None)
-    _values: list[str] | None = field(init=False, repr=False, compare=False, default=None)
+    __slots__ = ("_read_with", "_values", "arrived", "meaning", "priority", "prompt_id", "reading", "text")
 
-    def __post_init__(self) -> None:
-        self.priority = (xxhash.xxh3_64_intdigest(self.prompt_id.encode("utf-8", "surrogatepass")), self.prompt_id)
+    def __init__(self, prompt_id: str, text: str, meaning: int, reading: int, arrived: int) -> None:
+        self.prompt_id, self.text, self.meaning = prompt_id, text, meaning
+        self.reading, self.arrived = reading, arrived
+        self.priority = (xxhash.xxh3_64_intdigest(prompt_id.encode("utf-8", "surrogatepass")), prompt_id)
+        # How the text was last read: looks at the newest members ask for the same again and again. Never stored.
+        self._read_with: Template | None = None
+        self._values: list[str] | None = None
 
     def values(self, template: Template) -> list[str] | None:
         """Return what the text fills the slots of a template with, or None where that does not parse it."""
@@ -86,10 +81,6 @@ class Version:
     number: str
     template: Template
     template_id: str
-
-    @property
-    def chars(self) -> int:
-        return self.template.constant_chars
 
 
 class Read(NamedTuple):
@@ -114,6 +105,7 @@ class ClusterState:
     family_id: str | None = None
     template: Template | None = None
     versions: list[Version] = field(default_factory=list)  # announced ones, newest last
+    ranked: list[Version] = field(default_factory=list)  # the same as texts are read with them, or none; never stored
     since_version: int = 0  # members since the newest version, or since the template last changed
     steady: int = 0  # members in a row that parsed
     learn_at: int = FIRST_LESSON  # members at which the template is learnt again
@@ -200,9 +192,20 @@ class ClusterState:
         elif len(self.base) == BASE_MAX and sample.priority >= self.pool[self.base[-1]].priority:
             self._drop(place)  # as most members do, once there were many
         else:
-            insort(self.base, place, key=lambda kept: self.pool[kept].priority)
+            self.base.insert(self._rank(sample.priority), place)
             if len(self.base) > BASE_MAX:
                 self._drop(self.base.pop())
+
+    def _rank(self, priority: tuple[int, str]) -> int:
+        """Return how many base texts come before one of this priority."""
+        low, high = 0, len(self.base)
+        while low < high:
+            middle = (low + high) // 2
+            if priority < self.pool[self.base[middle]].priority:
+                high = middle
+            else:
+                low = middle + 1
+        return low
 
     def _drop(self, place: int) -> None:
         self.pool_chars -= len(self.pool.pop(place).text)
@@ -242,8 +245,9 @@ class ClusterState:
     def read(self, text: str) -> Read:
         """Read a text with the announced version that leaves least of it to the slots, the newest of equals."""
         current = self.versions[-1]
-        known = reversed(self.versions)
-        for version in sorted(known, key=lambda version: -version.chars) if len(self.versions) > 1 else known:
+        if not self.ranked:
+            self.ranked = sorted(self.versions, key=lambda version: version.template.constant_chars)[::-1]
+        for version in self.ranked:
             values = version.template.parse(text)
             if values is not None:
                 return Read(CURRENT if version is current else EARLIER, version, values)
@@ -251,8 +255,8 @@ class ClusterState:
 
     def count(self, values: list[str]) -> None:
         """Take the slot values of a member into the statistics."""
-        for sketch, value in zip(self.sketches, values, strict=True):
-            sketch.add(value)
+        for slot, sketch in enumerate(self.sketches):
+            sketch.add(values[slot])
 
     def begin(self, template: Template, number: str, *, instead_of: int = 0) -> None:
         """Make a template the newest version; its statistics begin with the texts at hand.
@@ -262,12 +266,13 @@ class ClusterState:
         """
         self.template = template
         kept = self.versions[: max(0, len(self.versions) - instead_of)]
-        self.versions = [*kept[1 - HISTORY_MAX :], self._version(number, template)]
+        self.versions, self.ranked = [*kept[1 - HISTORY_MAX :], self._version(number, template)], []
         self.loosened, self.varied = False, None
         self.sketches = [Sketch() for _ in range(template.slots)]
         reads = {place: self.read(sample.text) for place, sample in self.pool.items()}
         for place, read in reads.items():
             self.pool[place].reading = read.reading
+            self.pool[place].remember(read.version.template, read.values)
         self.changed.update(self.pool)
         older, self.base, self.odd = sorted([*self.base, *self.odd]), [], []
         for place in older:
@@ -283,7 +288,7 @@ class ClusterState:
 
     def renumber(self, number: str) -> None:
         """Give the newest version another number, before anyone has heard of it."""
-        self.versions[-1] = self._version(number, self.versions[-1].template)
+        self.versions[-1], self.ranked = self._version(number, self.versions[-1].template), []
 
     def _version(self, number: str, template: Template) -> Version:
         return Version(number, template, ids.template_id(self.cluster_id, number))

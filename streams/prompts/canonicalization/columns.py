@@ -26,8 +26,9 @@ class Columns:
 def lay_out(values: Sequence[str]) -> tuple[Bytes, Ints]:
     """Return values one behind the other in UTF-8, and the size of each in bytes."""
     joined = "".join(values)
-    encoded: Sequence[str | bytes] = values
-    if not joined.isascii():
+    if joined.isascii():
+        written, sizes = bytearray(joined, "ascii"), map(len, values)
+    else:
         encoded = [value.encode("utf-8", "surrogatepass") for value in values]
-    written = np.frombuffer(bytearray(joined, "utf-8", "surrogatepass"), dtype=np.uint8)
-    return written, np.fromiter(map(len, encoded), np.int64, len(values))
+        written, sizes = bytearray().join(encoded), map(len, encoded)
+    return np.frombuffer(written, dtype=np.uint8), np.fromiter(sizes, np.int64, len(values))

@@ -28,7 +28,7 @@ import numpy as np
 
 from streams.compiler import Ints
 from streams.prompts.canonicalization.columns import Columns
-from streams.prompts.canonicalization.compiled.words import WORD_CHARS_MIN, share_news
+from streams.prompts.canonicalization.compiled.words import WORD_CHARS_MIN, letters, share_news
 from streams.prompts.canonicalization.learning import learn
 from streams.prompts.canonicalization.slots import Sketch
 from streams.prompts.canonicalization.template import Template
@@ -39,6 +39,7 @@ COVERED_MIN = 0.8  # of them that the proposed template must parse
 FAMILIAR_SHARE_MAX = 0.25  # of earlier texts in which "new" words may occur
 WORD_ODDS_MIN = 10**5  # against a word's being new by chance: each of some hundred words is a try
 WORD = re.compile(rf"[^\W_]{{{WORD_CHARS_MIN},}}")
+LETTERS = letters()  # what a `WORD` is made of
 MARKS_AS_BLANKS = bytes(byte if chr(byte).isalnum() else ord(" ") for byte in range(256))  # of an ASCII text
 OVERDUE_MISSING = 4.6  # expected members that did not come: a chance of e^-4.6 = 1 %
 OVERDUE_ARRIVALS = 8  # newest arrivals the rate is taken from
@@ -217,7 +218,7 @@ def sharing_new_words(
     split, values = columns.split, [column[columns.split :] for column in columns.values]
     shares = np.empty(len(values), dtype=np.bool_)
     familiar, familiar_lately = _familiar(len(newest), earlier)
-    share_news(columns.written, columns.sizes, split, AGREEING_MIN, familiar, familiar_lately, shares)
+    share_news(columns.written, columns.sizes, split, AGREEING_MIN, familiar, familiar_lately, LETTERS, shares)
     if not any(shares):
         return
     held = [

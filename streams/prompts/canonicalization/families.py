@@ -66,11 +66,12 @@ class Resemblances:
         self.pairs: dict[str, frozenset[int]] = {}
         self.holders: dict[int, set[str]] = {}
         self._held: dict[int, int] = {}  # how many hold a pair
-        self._asked: dict[tuple[Template, str], list[tuple[str, float]]] = {}  # since the last change
+        # Since the last change: what a pair of so many holders tells, and what was asked.
+        self._worth: dict[int, int] = {}
+        self._asked: dict[tuple[Template, str], list[tuple[str, float]]] = {}
 
     def put(self, cluster_id: str, template: Template) -> None:
         self.remove(cluster_id)
-        self._asked.clear()
         pairs = word_pairs(template.constants)
         self.pairs[cluster_id] = pairs
         for pair in pairs:
@@ -79,6 +80,7 @@ class Resemblances:
 
     def remove(self, cluster_id: str) -> None:
         self._asked.clear()
+        self._worth.clear()
         for pair in self.pairs.pop(cluster_id, ()):
             holders = self.holders[pair]
             holders.discard(cluster_id)
@@ -117,10 +119,22 @@ class Resemblances:
         return shared / lighter if lighter else 0.0
 
     def _weight(self, pairs: Collection[int]) -> int:
-        # Whole thousandths of a bit: a sum of integers does not depend on the order of a set.
-        many = PRIOR_TEMPLATES + len(self.pairs)
-        held = Counter(map(self._held.get, pairs))
-        return sum(times * round(1000 * math.log2(many / (1 + (holders or 0)))) for holders, times in held.items())
+        held, worth, weight = self._held, self._worth, 0
+        for pair in pairs:
+            holders = held.get(pair, 0)
+            bits = worth.get(holders)
+            if bits is None:
+                bits = worth[holders] = _bits(PRIOR_TEMPLATES + len(self.pairs), holders)
+            weight += bits
+        return weight
+
+
+def _bits(many: int, holders: int) -> int:
+    """Return what a pair tells that so many of the templates hold.
+
+    In whole thousandths of a bit: a sum of integers does not depend on the order of a set.
+    """
+    return round(1000 * math.log2(many / (1 + holders)))
 
 
 def name_of(template: Template) -> str:

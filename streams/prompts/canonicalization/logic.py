@@ -135,7 +135,7 @@ class Canonicalization:
     def _assigned(self, assignment: Assignment) -> Outcome:
         tenant = self.tenant
         if assignment.duplicate:
-            return Outcome(CanonicalizedPrompt(assignment=assignment))
+            return Outcome(canonicalized(assignment), [])
         if assignment.sequence == 0:
             tenant.tick()
         left = tenant.clusters.get(assignment.previous_cluster_id or "")
@@ -143,7 +143,7 @@ class Canonicalization:
             left.forget(assignment.prompt.prompt_id)
             tenant.touch(left)
         if assignment.cluster_id is None:
-            return Outcome(CanonicalizedPrompt(assignment=assignment))
+            return Outcome(canonicalized(assignment), [])
         return self._join(tenant.state_of(assignment.cluster_id), assignment)
 
     def _join(self, state: ClusterState, assignment: Assignment) -> Outcome:
@@ -167,7 +167,7 @@ class Canonicalization:
         statistics = None
         if live and not events and _statistics_are_due(state):
             statistics = slot_statistics(self.tenant.name, state)
-        return Outcome(canonicalized(state, assignment, read), events, statistics=statistics)
+        return Outcome(canonicalized(assignment, state.family_id, read), events, (), statistics)
 
     def _changed(self, change: ClusterChange) -> Outcome:
         tenant, kind = self.tenant, change.kind
@@ -213,15 +213,19 @@ def _reported(tenant: Tenant, state: ClusterState, change: ClusterChange) -> Evo
     )
 
 
-def canonicalized(state: ClusterState, assignment: Assignment, read: Read | None) -> CanonicalizedPrompt:
+def canonicalized(
+    assignment: Assignment, family_id: str | None = None, read: Read | None = None
+) -> CanonicalizedPrompt:
     """Return a prompt as an announced version reads it, if there is one."""
-    if read is None:
-        return CanonicalizedPrompt(assignment=assignment, family_id=state.family_id)
+    version, values = (read.version, read.values) if read is not None else (None, None)
+    slots: dict[str, str] = {}
+    if version is not None and values is not None:
+        slots = dict(zip(version.template.names, values, strict=True))
     return CanonicalizedPrompt.trusted(
         assignment=assignment,
-        family_id=state.family_id,
-        template_id=read.version.template_id,
-        template_version=read.version.number,
-        slots=dict(zip(read.version.template.names, read.values or (), strict=False)),
-        raw=read.values is None,
+        family_id=family_id,
+        template_id=version.template_id if version is not None else None,
+        template_version=version.number if version is not None else None,
+        slots=slots,
+        raw=version is not None and values is None,
     )

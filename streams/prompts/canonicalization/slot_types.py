@@ -60,10 +60,9 @@ def type_of(values: Sequence[str]) -> tuple[SlotType, dict[str, Any], float]:
     if (share := share_of(stripped, _is_json)) >= TYPE_SHARE_MIN:
         return SlotType.JSON, {}, share
     tried = stripped[:: 1 + len(stripped) // CODE_VALUES_TRIED]
-    languages = Counter(language for value in tried if (language := code_language(value)))
-    if languages and (share := sum(languages.values()) / len(tried)) >= MAJORITY_CODE:
-        most = max(sorted(languages), key=lambda language: languages[language])
-        return SlotType.CODE, {"language": most} if most != "unknown" else {}, share
+    if languages := _code_languages(tried):
+        most = max(sorted(set(languages)), key=languages.count)
+        return SlotType.CODE, {"language": most}, len(languages) / len(tried)
     if (share := share_of(stripped, NAME_LIKE.fullmatch)) >= TYPE_SHARE_MIN:
         return SlotType.NAME, {}, share
     median = sorted(map(len, stripped))[len(stripped) // 2]
@@ -73,7 +72,20 @@ def type_of(values: Sequence[str]) -> tuple[SlotType, dict[str, Any], float]:
 CODE_VALUES_TRIED = 12  # it takes a dozen patterns a value
 CODE_HINT = re.compile(r"[(){}\[\];=<>@#$]|SELECT|FROM|import|sudo|---")  # prose mostly goes without all of these
 CODE_CHARS_MAX = 400  # of a value that are looked at for marks of a programming language
+LANGUAGES = [(language, *CODE_MARKS[language]) for language in sorted(CODE_MARKS)]  # the first of equals wins
 MAJORITY_CODE = 0.7  # snippets are short: not each one shows what it is
+
+
+def _code_languages(values: Sequence[str]) -> list[str]:
+    """Return the programming languages that values look like, or none as soon as too few look like any."""
+    languages: list[str] = []
+    for seen, value in enumerate(values, 1):
+        language = code_language(value)
+        if language is not None:
+            languages.append(language)
+        elif (len(values) - seen + len(languages)) / len(values) < MAJORITY_CODE:
+            return []
+    return languages
 
 
 def code_language(value: str) -> str | None:
@@ -81,15 +93,15 @@ def code_language(value: str) -> str | None:
     start = value[:CODE_CHARS_MAX]
     if not CODE_HINT.search(start):
         return None
-    scores = {
-        language: len(marks.findall(start))
-        for language, (hints, marks) in CODE_MARKS.items()
-        if any(hint in start for hint in hints)
-    }
-    if not scores:
-        return None
-    best = max(sorted(scores), key=lambda language: scores[language])
-    return best if scores[best] >= 2 or (scores[best] == 1 and ("\n" in value or best == "sql")) else None
+    best, most = "", 0
+    for language, hints, marks in LANGUAGES:
+        for hint in hints:
+            if hint in start:
+                found = len(marks.findall(start))
+                if found > most:
+                    best, most = language, found
+                break
+    return best if most >= 2 or (most == 1 and ("\n" in value or best == "sql")) else None
 
 
 def share_of(values: Sequence[str], fits: Callable[[str], object]) -> float:

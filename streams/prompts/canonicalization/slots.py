@@ -22,6 +22,7 @@ from streams.prompts.canonicalization.template import Template
 from streams.prompts.canonicalization.tokens import LEFT_OUT
 
 EXAMPLES_MAX = 5
+EXAMPLES_CHOSEN_FROM = 20  # the shortest of the first different values
 EXAMPLE_CHARS_MAX = 200
 KEPT_HASHES = 64  # of the distinct-value sketch: an error of about 12 %
 TOP_VALUES = 8
@@ -151,5 +152,9 @@ def _repeats(value: str) -> bool:
 
 
 def _examples(values: Sequence[str]) -> tuple[str, ...]:
-    different = list(dict.fromkeys(LEFT_OUT.sub("…", value)[:EXAMPLE_CHARS_MAX] for value in values))
-    return tuple(sorted(different[: 4 * EXAMPLES_MAX], key=lambda value: (len(value), value))[:EXAMPLES_MAX])
+    different: dict[str, None] = {}
+    for value in values:
+        different[LEFT_OUT.sub("…", value)[:EXAMPLE_CHARS_MAX]] = None
+        if len(different) == EXAMPLES_CHOSEN_FROM:
+            break
+    return tuple(sorted(different, key=lambda value: (len(value), value))[:EXAMPLES_MAX])

@@ -11,58 +11,86 @@ from numpy.typing import NDArray
 from streams.compiler import Bytes, Ints, kernel
 
 Small = NDArray[np.int32]  # half as much memory to run through
+Letters = NDArray[np.bool_]  # which characters words are made of
 
 WORD_CHARS_MIN = 2
 BYTES_MAX = 16_000  # of the newest values of a slot: with more, words made to meet in the table would take long
-PLACES_BITS = 10
+CHARACTERS = 0x40000  # beyond there are marks only: nothing is assigned that is a word
+LONGER, OF_THREE, OF_FOUR = 0x80, 0xE0, 0xF0  # in UTF-8, from which byte on characters are of two bytes, three, four
 GOLDEN = 2_654_435_769  # 2**32 by the golden ratio: multiples of it spread evenly
-IN_WORD = np.array([byte < 128 and chr(byte).isalnum() for byte in range(256)])  # of an ASCII text
+MARK_BITS = 31  # of the hash of a word
+PLACES_BITS = 10
 
-# What is known of a word: where it first stood, the last value that held it, how many of the newest values, of the
-# last of them and of the earlier ones did.
-FIELDS = 6
-START, END, SEEN_IN, NEWEST, LATELY, EARLIER = range(FIELDS)
+WORD_FIELDS = 4
+START, END, MARK, VALUE = range(WORD_FIELDS)  # of a word: where it begins and ends, its hash, and the value it is in
+
+# What is known of different words: where one first stood, the last value that held it, how many of the newest values
+# and of the last of them did, and how many earlier ones would have to, beside those that do, so that it is nothing new.
+KNOWN_FIELDS = 6
+FIRST, BEHIND, SEEN_IN, NEWEST, LATELY, LACKING = range(KNOWN_FIELDS)
 
 
-@kernel()
-def _next_word(written: Bytes, at: int, end: int) -> tuple[int, int, int]:
-    """Return where the next word begins and ends, and its hash; it begins at the end if there is none."""
-    while at < end:
-        start, mark = at, 0
-        while at < end and IN_WORD[written[at]]:
-            mark = (mark + written[at]) * GOLDEN & 0xFFFFFFFF
-            at += 1
-        if at - start >= WORD_CHARS_MIN:
-            return start, at, mark
-        at += 1
-    return end, end, 0
+def letters() -> Letters:
+    """Return which characters are letters or digits."""
+    return np.char.isalnum(np.arange(CHARACTERS, dtype=np.uint32).view("U1"))
 
 
 @kernel()
-def _repetitions_at_most(written: Bytes, ends: Ints) -> int:
-    """Return a number that no word stands more often in these values; mostly that of the most frequent one.
-
-    This is soon known, and mostly says that no word is frequent. Two words may meet in a place; then both seem to be.
-    """
-    times = np.zeros(1 << PLACES_BITS, dtype=np.int32)
-    most = 0
+def _cut(written: Bytes, ends: Ints, letters: Letters, words: Small) -> int:
+    """Write the words of values; return how many there are."""
+    count = 0
     for value in range(ends.size - 1):
-        start, end, mark = _next_word(written, ends[value], ends[value + 1])
-        while start < end:
-            place = mark >> 32 - PLACES_BITS
-            times[place] += 1
-            most = max(most, times[place])
-            start, end, mark = _next_word(written, end, ends[value + 1])
-    return most
+        at, end = ends[value], ends[value + 1]
+        while at < end:
+            start, chars, mark, behind = at, 0, 0, at
+            while at < end:
+                code, behind = np.int64(written[at]), at + 1
+                if code >= LONGER:
+                    behind += 1 + int(code >= OF_THREE) + int(code >= OF_FOUR)
+                    code &= 0x7F >> behind - at
+                    for more in range(at + 1, behind):
+                        code = code << 6 | written[more] & 0x3F
+                if code >= letters.size or not letters[code]:
+                    break
+                chars += 1
+                while at < behind:
+                    mark = (mark + written[at]) * GOLDEN & (1 << MARK_BITS) - 1
+                    at += 1
+            if chars >= WORD_CHARS_MIN:
+                words[count, START], words[count, END] = start, at
+                words[count, MARK], words[count, VALUE] = mark, value
+                count += 1
+            at = behind
+    return count
+
+
+@kernel()
+def _without_rare(words: Small, count: int, few: int) -> int:
+    """Keep the words that so many values may hold; return how many there are.
+
+    Most words soon turn out to be rare. Two may meet in a place; then both seem to be as frequent as they are together.
+    """
+    held = np.zeros(1 << PLACES_BITS, dtype=np.int32)
+    seen_in = np.full(1 << PLACES_BITS, -1, dtype=np.int32)
+    for word in range(count):
+        place = words[word, MARK] >> MARK_BITS - PLACES_BITS
+        held[place] += seen_in[place] != words[word, VALUE]
+        seen_in[place] = words[word, VALUE]
+    kept = 0
+    for word in range(count):
+        if held[words[word, MARK] >> MARK_BITS - PLACES_BITS] >= few:
+            words[kept] = words[word]
+            kept += 1
+    return kept
 
 
 @kernel()
 def _place_of(written: Bytes, start: int, end: int, mark: int, table: Small, known: Small) -> int:
     """Return the place of the table where a word stands, or would."""
-    place = mark >> 11 & (table.size - 1)
+    place = mark >> 10 & (table.size - 1)
     while table[place] >= 0:
-        first = known[table[place], START]
-        if known[table[place], END] - first == end - start:
+        first = known[table[place], FIRST]
+        if known[table[place], BEHIND] - first == end - start:
             same = 0
             while start + same < end and written[first + same] == written[start + same]:
                 same += 1
@@ -73,49 +101,58 @@ def _place_of(written: Bytes, start: int, end: int, mark: int, table: Small, kno
 
 
 @kernel()
-def _count_newest(written: Bytes, ends: Ints, few: int, table: Small, known: Small) -> int:
-    """Count in how many of these values each word stands; return how many words there are."""
-    words = 0
+def _count_newest(written: Bytes, words: Small, count: int, lately_from: int, table: Small, known: Small) -> int:
+    """Count in how many values each word stands, and in how many of the last; return how many words there are."""
+    different = 0
     table[:] = -1
-    for value in range(ends.size - 1):
-        start, end, mark = _next_word(written, ends[value], ends[value + 1])
-        while start < end:
-            place = _place_of(written, start, end, mark, table, known)
-            if table[place] < 0:
-                table[place] = words
-                known[words, START], known[words, END], known[words, SEEN_IN] = start, end, -1
-                known[words, NEWEST] = known[words, LATELY] = known[words, EARLIER] = 0
-                words += 1
-            word = table[place]
-            if known[word, SEEN_IN] != value:
-                known[word, SEEN_IN] = value
-                known[word, NEWEST] += 1
-                known[word, LATELY] += value >= ends.size - 1 - few
-            start, end, mark = _next_word(written, end, ends[value + 1])
-    return words
+    for word in range(count):
+        start, end, value = words[word, START], words[word, END], words[word, VALUE]
+        place = _place_of(written, start, end, words[word, MARK], table, known)
+        if table[place] < 0:
+            table[place] = different
+            known[different, FIRST], known[different, BEHIND], known[different, SEEN_IN] = start, end, -1
+            known[different, NEWEST] = known[different, LATELY] = 0
+            different += 1
+        one = table[place]
+        if known[one, SEEN_IN] != value:
+            known[one, SEEN_IN] = value
+            known[one, NEWEST] += 1
+            known[one, LATELY] += value >= lately_from
+    return different
 
 
 @kernel()
-def _count_earlier(written: Bytes, ends: Ints, table: Small, known: Small) -> None:
-    """Count in how many of these values each known word stands."""
+def _any_new(
+    written: Bytes, ends: Ints, letters: Letters, words: Small, table: Small, known: Small, lacking: int
+) -> bool:
+    """Tell whether some of the known words stand in too few of these values; so many of them are looked for."""
     for value in range(ends.size - 1):
-        start, end, mark = _next_word(written, ends[value], ends[value + 1])
-        while start < end:
-            place = _place_of(written, start, end, mark, table, known)
-            if table[place] >= 0:
-                word = table[place]
-                known[word, EARLIER] += known[word, SEEN_IN] != -2 - value
-                known[word, SEEN_IN] = -2 - value
-            start, end, mark = _next_word(written, end, ends[value + 1])
+        for word in range(_cut(written, ends[value : value + 2], letters, words)):
+            place = _place_of(written, words[word, START], words[word, END], words[word, MARK], table, known)
+            one = table[place]
+            if one >= 0 and known[one, SEEN_IN] != -2 - value:
+                known[one, SEEN_IN] = -2 - value
+                known[one, LACKING] -= 1
+                lacking -= known[one, LACKING] == 0
+        if not lacking:
+            return False
+    return True
 
 
-@kernel("void(u1[::1], i8[:,::1], i8, i8, i8[::1], i8, b1[::1])")
+@kernel("void(u1[::1], i8[:,::1], i8, i8, i8[::1], i8, b1[::1], b1[::1])")
 def share_news(
-    written: Bytes, sizes: Ints, split: int, few: int, familiar: Ints, familiar_lately: int, told: NDArray[np.bool_]
+    written: Bytes,
+    sizes: Ints,
+    split: int,
+    few: int,
+    familiar: Ints,
+    familiar_lately: int,
+    letters: Letters,
+    told: NDArray[np.bool_],
 ) -> None:
     """Write for each slot whether its newest values may share a word that is too rare in the earlier ones.
 
-    Of long texts, and others than ASCII, no more is known than that they may.
+    Of long texts no more is known than that they may.
 
     Args:
         written: the values of all slots one behind the other in UTF-8, for each slot the earlier ones first.
@@ -129,24 +166,24 @@ def share_news(
     ends = np.zeros(things + 1, dtype=np.int64)
     for slot in range(slots):
         ends[0] = ends[things]
+        longest = 0
         for thing in range(things):
             ends[thing + 1] = ends[thing] + sizes[slot, thing]
-        newest = written[ends[split] : ends[things]]
-        told[slot] = newest.size > BYTES_MAX
-        for byte in newest:
-            told[slot] |= byte >= 128
-        if told[slot] or _repetitions_at_most(written, ends[split:]) < few:
+            longest = max(longest, sizes[slot, thing])
+        size = ends[things] - ends[split]
+        told[slot] = size > BYTES_MAX
+        if told[slot]:
             continue
-        words_max = newest.size // WORD_CHARS_MIN + 1
-        table = np.empty(1 << int(np.ceil(np.log2(2 * words_max))), dtype=np.int32)
-        known = np.empty((words_max, FIELDS), dtype=np.int32)
-        words = _count_newest(written, ends[split:], few, table, known)
-        often = False
-        for word in range(words):
-            often |= familiar[known[word, NEWEST]] > 0 or known[word, LATELY] == few
-        if not often:
+        words = np.empty((max(size, longest) // WORD_CHARS_MIN + 1, WORD_FIELDS), dtype=np.int32)
+        count = _without_rare(words, _cut(written, ends[split:], letters, words), few)
+        if not count:
             continue
-        _count_earlier(written, ends[: split + 1], table, known)
-        for word in range(words):
-            told[slot] |= known[word, EARLIER] < familiar[known[word, NEWEST]]
-            told[slot] |= known[word, LATELY] == few and known[word, EARLIER] < familiar_lately
+        table = np.empty(1 << int(np.ceil(np.log2(2 * count))), dtype=np.int32)
+        known = np.empty((count, KNOWN_FIELDS), dtype=np.int32)
+        lacking = 0
+        for one in range(_count_newest(written, words, count, things - split - few, table, known)):
+            lately = familiar_lately if known[one, LATELY] == few else 0
+            known[one, LACKING] = max(familiar[known[one, NEWEST]], lately)
+            lacking += known[one, LACKING] > 0
+        if lacking:
+            told[slot] = _any_new(written, ends[: split + 1], letters, words, table, known, lacking)
