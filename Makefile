@@ -20,7 +20,7 @@ help:
 $(READY): infra/locks/bootstrap.txt infra/locks/dev.txt pyproject.toml
 	@python="$${PYTHON:-$$(sh infra/fastest_python.sh)}"; \
 	test -n "$$python" || { echo "promptloom needs Python 3.11, 3.12 or 3.13 with the venv module; none was found. Install one (Debian: apt install python3 python3-venv) or say make PYTHON=/path/to/python3"; exit 1; }; \
-	echo "== setting up .venv with $$($$python --version) ($$python)"; \
+	echo "== setting up .venv with $$("$$python" --version) ($$python)"; \
 	"$$python" -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r infra/locks/bootstrap.txt
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r infra/locks/dev.txt
@@ -37,7 +37,7 @@ setup: $(READY)
 demo: $(READY)
 	@$(BIN)/promptloom demo $(if $(KEEP),--keep) $(if $(REPORT),--report "$(REPORT)")
 
-test: $(READY)
+test: setup
 	@$(BIN)/python -m infra.check
 
 bench: setup

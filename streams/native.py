@@ -3,7 +3,8 @@
 `python -m infra.compile` compiles the Python of the rooms named here with mypyc, into a folder of the environment that
 is named by a fingerprint of their sources. A room asks for that folder when it is imported, and goes before its sources
 only while the fingerprint is theirs: whoever edits a file runs plain Python until it is compiled again, and never code
-that is stale. The answers are the same either way, compiled a prompt takes a sixth less time.
+that is stale. The answers are the same either way, compiled a prompt takes a sixth less time. What is other than in
+Python: types are checked where they are declared, so an element of an array (`np.int64`) is no `int`.
 
 PROMPTLOOM_PLAIN=1 runs the sources, for a debugger, a profiler, or to measure coverage.
 """
@@ -22,11 +23,14 @@ PLAIN = "PROMPTLOOM_PLAIN"
 SOURCES = Path(__file__).parent.parent
 ROOMS = ("streams/prompts/clustering", "streams/prompts/canonicalization")
 LEFT_OUT = {"__init__.py", "agent.py"}  # what runs once a unit of prompts, or waits
+# Whose types and constants the machine code takes for granted.
+IMPORTED = ("schemas/*.py", "streams/compiler.py", *(f"{room}/compiled/*.py" for room in ROOMS))
 
 
+@cache
 def is_compiled() -> bool:
-    """Tell whether the rooms run as machine code."""
-    return not os.environ.get(PLAIN) and folder_of_code().is_dir()
+    """Tell whether the rooms run as machine code in this process."""
+    return os.environ.get(PLAIN, "0") in {"", "0"} and folder_of_code(fingerprint()).is_dir()
 
 
 def path_of_room(path: Iterable[str]) -> list[str]:
@@ -34,7 +38,7 @@ def path_of_room(path: Iterable[str]) -> list[str]:
     sources = list(path)
     if not is_compiled():
         return sources
-    folder = folder_of_code()
+    folder = folder_of_code(fingerprint())
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # where the modules find the library that they share
     return [str(folder / Path(source).relative_to(SOURCES)) for source in sources] + sources
@@ -45,13 +49,15 @@ def compiled_sources() -> list[Path]:
     return [file for room in ROOMS for file in sorted((SOURCES / room).glob("*.py")) if file.name not in LEFT_OUT]
 
 
-@cache
-def folder_of_code() -> Path:
-    """Return where the machine code of these very sources lies, if it was compiled."""
+def fingerprint() -> str:
+    """Return what tells these very sources, read by this version of Python, from others."""
     digest = xxhash.xxh3_64()
-    # Machine code takes the types and constants that it imports for granted, too.
-    assumed = [SOURCES / "streams/compiler.py", *sorted((SOURCES / "schemas").glob("*.py"))]
-    for file in (*compiled_sources(), *assumed):
+    for file in (*compiled_sources(), *(file for some in IMPORTED for file in sorted(SOURCES.glob(some)))):
         digest.update(f"{file.relative_to(SOURCES)}\n".encode())
         digest.update(file.read_bytes())
-    return Path(sys.prefix) / "lib" / "promptloom" / f"{sys.implementation.cache_tag}-{digest.hexdigest()}"
+    return f"{sys.implementation.cache_tag}-{digest.hexdigest()}"
+
+
+def folder_of_code(sources: str) -> Path:
+    """Return where the machine code of sources with this fingerprint lies, if they were compiled."""
+    return Path(sys.prefix) / "lib" / "promptloom" / sources

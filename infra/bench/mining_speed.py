@@ -46,7 +46,7 @@ SETTLED_MEMBERS = 96
 SETTLED_TEMPLATES_MAX = 1_000  # 100,000 templates with as many prompts each would take hours
 PAUSE_MS = 20
 VOCABULARY = 20_000
-YARDSTICKS = ("Drain3", "cosine scan")
+YARDSTICKS = DRAIN, SCAN = "Drain3", "cosine scan"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -195,12 +195,12 @@ def measure(clusters: int, prompts: int) -> Iterator[tuple[str, list[Line]]]:
 
 def _drain(stream: list[tuple[Prompt, Vector]]) -> Line:
     miner = TemplateMiner(config=TemplateMinerConfig())
-    return _timed(YARDSTICKS[0], [prompt.text for prompt, _ in stream], miner.add_log_message)
+    return _timed(DRAIN, [prompt.text for prompt, _ in stream], miner.add_log_message)
 
 
 def _scan(stream: list[tuple[Prompt, Vector]], clusters: int) -> Line:
     centroids = np.random.default_rng(1).normal(size=(clusters, DIMENSION)).astype(np.float32)
-    return _timed(YARDSTICKS[1], [vector for _, vector in stream], lambda vector: np.argmax(centroids @ vector))
+    return _timed(SCAN, [vector for _, vector in stream], lambda vector: np.argmax(centroids @ vector))
 
 
 def _timed(name: str, items: Iterable[Item], work: Callable[[Item], object]) -> Line:

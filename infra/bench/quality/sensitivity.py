@@ -106,7 +106,7 @@ def sensitivity_table(sets: Sequence[LabelledSet], folder: Path, say: Callable[[
 def _constants(name: str) -> list[Number]:
     """Return the numbers a module gives names to itself."""
     module = importlib.import_module(name)
-    source = Path(str(module.__file__)).read_text(encoding="utf-8")
+    source = _source(name)
     return [
         Number(name, constant, value)
         for constant, value in vars(module).items()
@@ -162,16 +162,23 @@ def _try(labelled: LabelledSet, path: Path, number: Number | None, value: float)
 def _put(number: Number, value: float) -> None:
     """Change a constant where it is defined and in every module that imported it."""
     for name, module in list(sys.modules.items()):
-        imports = name.startswith(ROOMS) and number.name in _imported(module.__file__, number.module)
+        imports = name.startswith(ROOMS) and number.name in _imported(name, number.module)
         if name == number.module or imports:
             setattr(module, number.name, value)
 
 
-def _imported(file: str | None, module: str) -> set[str]:
-    tree = ast.parse(Path(file).read_text(encoding="utf-8") if file else "")
+def _imported(name: str, module: str) -> set[str]:
+    """Return what a module imports from another one."""
+    tree = ast.parse(_source(name))
     return {
         alias.name
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.module == module
         for alias in node.names
     }
+
+
+def _source(name: str) -> str:
+    """Return the source of a module that may run as machine code; of a room itself, nothing."""
+    file = (ROOT / name.replace(".", "/")).with_suffix(".py")
+    return file.read_text(encoding="utf-8") if file.is_file() else ""

@@ -255,8 +255,8 @@ class ClusterState:
 
     def count(self, values: list[str]) -> None:
         """Take the slot values of a member into the statistics."""
-        for slot, sketch in enumerate(self.sketches):
-            sketch.add(values[slot])
+        for sketch, value in zip(self.sketches, values, strict=True):
+            sketch.add(value)
 
     def begin(self, template: Template, number: str, *, instead_of: int = 0) -> None:
         """Make a template the newest version; its statistics begin with the texts at hand.

@@ -42,7 +42,8 @@ def add(sums: NDArray[np.float64], vector: NDArray[np.int8], times: float) -> No
 def cosine(sums: NDArray[np.float64], vector: NDArray[np.int8]) -> float:
     """Return the cosine of two vectors of whole numbers, or 0 if one of them is nothing.
 
-    All sums are below 2**53, and so exact in any order: of integers, the machine may add several at a time.
+    A centroid's sums fit into 32 bits (127 for each of CENTROID_MEMBERS_MAX members), and those below into 64: of
+    integers the machine may add several at a time.
     """
     _check(sums, vector)
     product = square = other_square = np.int64(0)
