@@ -25,16 +25,15 @@ $(READY): infra/locks/bootstrap.txt infra/locks/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r infra/locks/bootstrap.txt
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r infra/locks/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-	@echo "== compiling the rooms and their inner loops"
-	@$(BIN)/python -m infra.compile
+	@echo "== compiling the inner loops"
 	@$(BIN)/python -c "import streams.prompts.clustering.logic, streams.prompts.canonicalization.logic"
 	@touch $@
 
-# Sources that were edited since run as plain Python until then.
+# The rooms become machine code; where they were edited since, they run as plain Python until then.
 setup: $(READY)
 	@$(BIN)/python -m infra.compile
 
-demo: $(READY)
+demo: setup
 	@$(BIN)/promptloom demo $(if $(KEEP),--keep) $(if $(REPORT),--report "$(REPORT)")
 
 test: setup

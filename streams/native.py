@@ -28,17 +28,24 @@ IMPORTED = ("schemas/*.py", "streams/compiler.py", *(f"{room}/compiled/*.py" for
 
 
 @cache
+def code() -> Path | None:
+    """Return where the machine code lies that this process runs; None if it runs the sources."""
+    if os.environ.get(PLAIN, "0") not in {"", "0"}:
+        return None
+    folder = folder_of_code(fingerprint())
+    return folder if folder.is_dir() else None
+
+
 def is_compiled() -> bool:
     """Tell whether the rooms run as machine code in this process."""
-    return os.environ.get(PLAIN, "0") in {"", "0"} and folder_of_code(fingerprint()).is_dir()
+    return code() is not None
 
 
 def path_of_room(path: Iterable[str]) -> list[str]:
     """Return where the modules of a room are looked for, given where its sources lie."""
-    sources = list(path)
-    if not is_compiled():
+    sources, folder = list(path), code()
+    if folder is None:
         return sources
-    folder = folder_of_code(fingerprint())
     if str(folder) not in sys.path:
         sys.path.append(str(folder))  # where the modules find the library that they share
     return [str(folder / Path(source).relative_to(SOURCES)) for source in sources] + sources

@@ -30,7 +30,7 @@ from drain3.template_miner_config import TemplateMinerConfig
 
 from connectors.embedders.wordllama import WordllamaEmbedder
 from infra.bench.generated import DIMENSION, NOT_MODERATED, TENANT, UNIT_PROMPTS, Vector, prompt_of
-from infra.bench.quality.sets import DATA_DEFAULT, load
+from infra.bench.quality.sets import DATA_DEFAULT, SETS, load
 from schemas.prompts import ClusteredStep, Prompt
 from streams.engine import collector
 from streams.native import is_compiled
@@ -218,7 +218,9 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 @click.command()
-@click.option("--set", "sets", multiple=True, default=("dataset", "promptfamilies"), show_default=True)
+@click.option(
+    "--set", "sets", multiple=True, type=click.Choice(SETS), default=("dataset", "promptfamilies"), show_default=True
+)
 @click.option("--data", type=click.Path(path_type=Path), default=DATA_DEFAULT, help="Folder of sets not shipped.")
 @click.option("--clusters", multiple=True, default=(1_000, 100_000), show_default=True, help="How many templates.")
 @click.option("--prompts", default=20_000, show_default=True, help="How many generated prompts are measured.")

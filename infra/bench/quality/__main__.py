@@ -18,9 +18,8 @@ from infra.bench.quality import picture, report
 from infra.bench.quality.methods import METHODS, Method
 from infra.bench.quality.runs import Runs
 from infra.bench.quality.sensitivity import sensitivity_table
-from infra.bench.quality.sets import DATA_DEFAULT, ROOT, LabelledSet, load
+from infra.bench.quality.sets import DATA_DEFAULT, ROOT, SETS, LabelledSet, load
 
-SETS = ("dataset", "heldout", "promptfamilies", "evolution", "loghub")
 LOGS = "loghub/"
 
 

@@ -26,12 +26,13 @@ from infra.bench.quality.methods.promptloom import mined
 from infra.bench.quality.report import table
 from infra.bench.quality.scoring import Scores, score
 from infra.bench.quality.sets import ROOT, LabelledSet
+from streams import native
 from streams.prompts.clustering.policy import Policy
 
 TRIAL_PROMPTS = 2_500
 POLICY = "streams.prompts.clustering.policy"
 TEMPLATES_ROOM = "streams.prompts.canonicalization"  # a set of changes alone is tried on its numbers only
-ROOMS = ("streams.prompts.clustering", "streams.prompts.canonicalization")
+ROOMS = tuple(room.replace("/", ".") for room in native.ROOMS)
 # Formats, caches, and bounds that no stream of this size reaches; names and types of slots are not measured.
 NOT_TRIED = {
     "BIT", "FORMAT", "VECTOR_SCALE", "SHARE_DIGITS", "SEGMENT_IDS",

@@ -29,6 +29,7 @@ from infra.bench.quality.heldout.build import build
 from infra.bench.quality.scoring import Labelled
 
 ROOT = Path(__file__).parents[3]
+SETS = ("dataset", "heldout", "promptfamilies", "evolution", "loghub")
 DATA_DEFAULT = ROOT.parent / "shared" / "data"
 LOG_WILDCARD = re.compile(r"<\*>")
 FOREIGN_TENANTS = {"apac", "europe"}

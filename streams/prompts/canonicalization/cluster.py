@@ -14,6 +14,7 @@ looks at the newest members ask for it over and over; there is one such reading 
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -192,20 +193,9 @@ class ClusterState:
         elif len(self.base) == BASE_MAX and sample.priority >= self.pool[self.base[-1]].priority:
             self._drop(place)  # as most members do, once there were many
         else:
-            self.base.insert(self._rank(sample.priority), place)
+            insort(self.base, place, key=lambda kept: self.pool[kept].priority)
             if len(self.base) > BASE_MAX:
                 self._drop(self.base.pop())
-
-    def _rank(self, priority: tuple[int, str]) -> int:
-        """Return how many base texts come before one of this priority."""
-        low, high = 0, len(self.base)
-        while low < high:
-            middle = (low + high) // 2
-            if priority < self.pool[self.base[middle]].priority:
-                high = middle
-            else:
-                low = middle + 1
-        return low
 
     def _drop(self, place: int) -> None:
         self.pool_chars -= len(self.pool.pop(place).text)

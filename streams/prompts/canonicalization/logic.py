@@ -217,15 +217,14 @@ def canonicalized(
     assignment: Assignment, family_id: str | None = None, read: Read | None = None
 ) -> CanonicalizedPrompt:
     """Return a prompt as an announced version reads it, if there is one."""
-    version, values = (read.version, read.values) if read is not None else (None, None)
     slots: dict[str, str] = {}
-    if version is not None and values is not None:
-        slots = dict(zip(version.template.names, values, strict=True))
+    if read is not None and read.values is not None:
+        slots = dict(zip(read.version.template.names, read.values, strict=True))
     return CanonicalizedPrompt.trusted(
         assignment=assignment,
         family_id=family_id,
-        template_id=version.template_id if version is not None else None,
-        template_version=version.number if version is not None else None,
+        template_id=read.version.template_id if read is not None else None,
+        template_version=read.version.number if read is not None else None,
         slots=slots,
-        raw=version is not None and values is None,
+        raw=read is not None and read.values is None,
     )
